@@ -1,0 +1,57 @@
+"""The `nlpft` command: `nlpft COMMAND ...` runs nlpft/commands/COMMAND.py, which is imported only then."""
+
+import sys
+
+from nlpft import plugins
+from nlpft.errors import UserError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0 done, 1 done but with a bad outcome, 2 the user can mend it, 130 Ctrl-C."""
+    words = sys.argv[1:] if argv is None else argv
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if words else 2
+    if words[0] in ("-V", "--version"):
+        from nlpft import __version__
+
+        print(__version__)
+        return 0
+    return guarded(lambda: run(words[0], words[1:]))
+
+
+def run(command: str, words: list[str]) -> int:
+    """Import `command`, parse its settings from `words`, run it."""
+    from nlpft import config  # tyro takes longer to import than `nlpft --help` may last
+
+    module = plugins.load("commands", command)
+    if not hasattr(module, "Config"):  # passes its words on
+        return module.run(words) or 0
+    return module.run(config.parse(module.Config, words, prog=f"nlpft {command}")) or 0
+
+
+def guarded(call) -> int:
+    """`call()`'s exit code, with errors that are the user's to mend shown as one message. Recipes use it too."""
+    try:
+        return call() or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `nlpft inspect ... | head`
+        sys.stderr.close()
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def usage() -> str:
+    """The commands and what each does, from the first lines of their files."""
+    lines = [f"  {name:<9} {plugins.summary('commands', name)}" for name in plugins.names("commands")]
+    return "\n".join(
+        ["nlpft: from an instruction corpus to an evaluated adapter", "", "nlpft COMMAND [--help] ...", "", *lines]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

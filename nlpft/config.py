@@ -1,0 +1,172 @@
+"""Settings: frozen dataclasses <- YAML <- command line, all through tyro, so that every key is checked in one place.
+
+A YAML file is read as the arguments it stands for (`optim: {lr: 1e-4}` is `--optim.lr 1e-4`) and parsed before the command
+line's own: the types, the suggestions for a misspelt key and the text of an error are the same for both.
+"""
+
+import contextlib
+import dataclasses
+import io
+import itertools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tyro
+import yaml
+
+from nlpft import plugins
+from nlpft.errors import ConfigError
+
+T = TypeVar("T")
+
+CONVENTIONS = (tyro.conf.AvoidSubcommands, tyro.conf.HelptextFromCommentsOff)
+
+
+def plugin(kind: str, default: str) -> Any:
+    """A field whose `name` picks nlpft/<kind>/<name>.py; its other keys are that module's `Config`."""
+    return dataclasses.field(default_factory=lambda: plugins.load(kind, default).Config(), metadata={"kind": kind})
+
+
+def module_of(settings: Any) -> Any:
+    """The plug-in module that a plug-in's Config came from."""
+    return sys.modules[type(settings).__module__]
+
+
+def parse(cls: type[T], argv: Sequence[str], prog: str | None = None) -> T:
+    """Build `cls` from its defaults, then the file named by `--config`, then the other arguments of `argv`.
+
+    Raises ConfigError naming the key at fault; `--help` prints every setting and exits.
+    """
+    file, typed = _take_config(list(argv))
+    from_file = _flatten(_read_yaml(file)) if file else {}
+    default = _default(cls, {**from_file, **_plugin_names(typed)})
+    flags = {key for key, value in _flatten(_plain(default)).items() if isinstance(value, bool)} if default else set()
+    overridden = {word.partition("=")[0].replace("-", "_") for word in typed if word.startswith("--")}
+    words = [
+        word
+        for key, value in from_file.items()
+        if not {f"__{key}", f"__{_negated(key)}"} & overridden
+        for word in _words(key, value, flags, file or "")
+    ]
+    try:
+        return _tyro(cls, [*words, *typed], default, prog)
+    except ConfigError as error:
+        named = [key for key in from_file if f"--{key}" in str(error)]
+        raise ConfigError(f"{file}: {error}") if named else error from None
+
+
+def load(cls: type[T], path: str | Path) -> T:
+    """The configuration that `dump` wrote to `path`."""
+    return parse(cls, ["--config", str(path)])
+
+
+def dump(settings: Any) -> str:
+    """YAML text that `load` reads back to an equal configuration."""
+    return yaml.safe_dump(_plain(settings), sort_keys=False, allow_unicode=True)
+
+
+def flat(settings: Any) -> dict[str, Any]:
+    """Settings by dotted key: {'optim.lr': 0.0002, ...}."""
+    return _flatten(_plain(settings))
+
+
+def _tyro(cls: type[T], words: list[str], default: T | None, prog: str | None) -> T:
+    printed = io.StringIO()
+    extra = {} if default is None else {"default": default}
+    try:
+        with contextlib.redirect_stderr(printed):
+            return tyro.cli(cls, args=words, prog=prog, use_underscores=True, config=CONVENTIONS, **extra)
+    except SystemExit as end:
+        if not end.code:  # --help
+            raise
+        raise ConfigError(_without_box(printed.getvalue())) from None
+
+
+def _without_box(text: str) -> str:
+    """tyro's error panel as plain lines."""
+    lines = [line.strip("│╭╮╰╯─ ") for line in text.splitlines()]
+    return "\n  ".join(line for line in lines if line)
+
+
+def _default(cls: type[T], chosen: dict[str, Any]) -> T | None:
+    """An instance of `cls` with the chosen plug-ins' settings, or None where `cls` has fields without a default."""
+    fields = dataclasses.fields(cls)  # type: ignore[arg-type]
+    if any(f.default is f.default_factory is dataclasses.MISSING for f in fields):
+        return None
+    picked = {
+        f.name: plugins.load(f.metadata["kind"], chosen[f"{f.name}.name"]).Config()
+        for f in fields
+        if "kind" in f.metadata and f"{f.name}.name" in chosen
+    }
+    return cls(**picked)
+
+
+def _plugin_names(words: Sequence[str]) -> dict[str, str]:
+    """Values of the arguments that end in `.name`, which choose plug-ins."""
+    found = {}
+    for word, following in itertools.pairwise([*words, ""]):
+        key, equals, value = word.removeprefix("--").partition("=")
+        if word.startswith("--") and key.endswith(".name"):
+            found[key] = value if equals else following
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    out = {}
+    for key, value in tree.items():
+        out |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return out
+
+
+def _take_config(argv: list[str]) -> tuple[str | None, list[str]]:
+    """Split off `--config FILE` or `--config=FILE`."""
+    for i, word in enumerate(argv):
+        if word.startswith("--config="):
+            return word.partition("=")[2], argv[:i] + argv[i + 1 :]
+        if word == "--config":
+            if i + 1 == len(argv):
+                raise ConfigError("--config needs a YAML file behind it")
+            return argv[i + 1], argv[:i] + argv[i + 2 :]
+    return None, argv
+
+
+def _read_yaml(path: str) -> dict[str, Any]:
+    try:
+        # BaseLoader leaves every scalar as the text it is: YAML 1.1 reads 1e-4 as text and `no` as a boolean.
+        tree = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); --config takes a YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from error
+    if tree and not isinstance(tree, dict):
+        raise ConfigError(f"{path}: a configuration is a mapping of keys to values, not a {type(tree).__name__}")
+    return tree or {}
+
+
+def _negated(key: str) -> str:
+    """The flag that sets a boolean `key` to false: a.b -> a.no_b."""
+    parent, dot, leaf = key.rpartition(".")
+    return f"{parent}{dot}no_{leaf}"
+
+
+def _words(key: str, value: Any, flags: set[str], file: str) -> list[str]:
+    """The command line that one entry of a YAML file stands for."""
+    if key in flags:
+        if str(value).lower() not in ("true", "false"):
+            raise ConfigError(f"{file}: {key} is true or false, not {value!r}")
+        return [f"--{key if str(value).lower() == 'true' else _negated(key)}"]
+    if isinstance(value, list):
+        return [f"--{key}", *map(str, value)]
+    text = "None" if value in ("null", "~") else str(value)
+    # Two words, for which tyro suggests the nearest key; one where the value would look like a key itself.
+    return [f"--{key}={text}"] if text.startswith("-") else [f"--{key}", text]

@@ -1,0 +1,105 @@
+"""A dataset -> the batches of each optimiser step: a pure function of the seed and the step, so a run can begin at any step.
+
+The settings say how many packs make one optimiser step, over all processes and micro-batches. How these are cut up is
+derived: the same packs are seen in the same steps whatever the number of processes and the size of a micro-batch.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from nlpft.data import store
+from nlpft.data.collate import Columns, collate
+from nlpft.data.pack import pack
+from nlpft.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    train: Path = Path()
+    """Dataset folder to train on, written by `nlpft convert`."""
+    eval: Path | None = None
+    """Dataset folder whose loss is measured during training."""
+    max_length: int = 1024
+    """Tokens in a pack: short rows share one, none is longer."""
+    packs_per_step: int = 8
+    """Packs in one optimiser step, over all processes and micro-batches together."""
+    packs_per_micro_batch: int = 1
+    """Packs that one process computes at once; lower it if memory is short: the result stays the same."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every step is this process's."""
+
+    process: int = 0
+    processes: int = 1
+
+
+class PackedData:
+    """The rows of a dataset folder, in packs.
+
+    Raises DataError where a row is longer than a pack, or the folder holds no dataset.
+    """
+
+    def __init__(self, folder: Path, max_length: int, *, static_shapes: bool = False) -> None:
+        self.folder, self.max_length, self.static_shapes = folder, max_length, static_shapes
+        table = store.read(folder)
+        self.columns = Columns(table)
+        longest = int(self.columns.lengths.argmax())
+        if self.columns.lengths[longest] > max_length:
+            too_long = int((self.columns.lengths > max_length).sum())
+            place = table.column("source")[longest].as_py() if "source" in table.column_names else f"row {longest}"
+            raise DataError(
+                f"{folder}: {too_long} rows are longer than data.max_length {max_length} (the longest, {place}, has "
+                f"{self.columns.lengths[longest]} tokens); raise data.max_length, or convert with --max_length {max_length}"
+            )
+        self.num_packs = len(pack(self.columns.lengths, max_length))
+
+    def packs(self, seed: int, epoch: int) -> list[list[int]]:
+        """The packs of one epoch in the order they are seen; every row stands in exactly one."""
+        draw = np.random.default_rng((seed, epoch))
+        packs = pack(self.columns.lengths, self.max_length, draw.permutation(len(self.columns.lengths)))
+        return [packs[i] for i in draw.permutation(len(packs))]
+
+    def steps_per_epoch(self, packs_per_step: int) -> int:
+        return math.ceil(self.num_packs / packs_per_step)
+
+    def steps(self, config: DataConfig, seed: int, share: Share, first_step: int = 0) -> Iterator[list[dict[str, Tensor]]]:
+        """Micro-batches of this process for each optimiser step from `first_step` (counted from 0), epoch after epoch.
+
+        An epoch's last step holds what is left. Every process gets equally many micro-batches, so that none waits for
+        another; one that has no pack left gets one without targets.
+        """
+        first_epoch, skip = divmod(first_step, self.steps_per_epoch(config.packs_per_step))
+        for epoch in itertools.count(first_epoch):
+            packs, size = self.packs(seed, epoch), config.packs_per_step
+            for start in range(skip * size, len(packs), size):
+                yield self.micro_batches(packs[start : start + size], config.packs_per_micro_batch, share)
+            skip = 0
+
+    def micro_batches(self, packs: list[list[int]], size: int, share: Share) -> list[dict[str, Tensor]]:
+        """This process's part of `packs`, in batches of `size` packs."""
+        mine = packs[share.process :: share.processes]
+        count = math.ceil(math.ceil(len(packs) / share.processes) / size)
+        return [self._batch(mine[i * size : (i + 1) * size], size) for i in range(count)]
+
+    def _batch(self, packs: list[list[int]], size: int) -> dict[str, Tensor]:
+        rows = list(itertools.chain.from_iterable(packs))
+        return collate(self.columns, rows, size * self.max_length if self.static_shapes else 0)
+
+
+def check(config: DataConfig, context: int | None) -> None:
+    """Raise ConfigError for settings that no data could satisfy."""
+    for name in ("max_length", "packs_per_step", "packs_per_micro_batch"):
+        if getattr(config, name) < 1:
+            raise ConfigError(f"data.{name} {getattr(config, name)}: must be at least 1")
+    if config.train == Path():
+        raise ConfigError("data.train is not set: give the folder that `nlpft convert FILES -o FOLDER` wrote")
+    if context and config.max_length > context:
+        raise ConfigError(f"data.max_length {config.max_length} is more than the model's context, {context} tokens; lower it")

@@ -1,0 +1,90 @@
+"""Segments -> token columns: one call of the tokenizer for a batch of rows; the rest is array arithmetic."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from nlpft.data.tokenizer import TextTokenizer
+from nlpft.templates._chat import ChatTemplate
+from nlpft.types import IGNORE, Segment
+
+
+class Piece(NamedTuple):
+    """What is encoded as a whole: a text, or one special token."""
+
+    text: str
+    special: bool
+    train: bool
+
+
+def tokenize(rows: Sequence[Sequence[Segment]], template: ChatTemplate, tokenizer: TextTokenizer) -> pa.RecordBatch:
+    """One row a conversation: `input_ids` and `labels` (lists of int32 of equal length, unshifted, IGNORE = not learnt), `length`.
+
+    Only special tokens that the template itself wrote become control ids; content that spells one is ordinary text.
+    """
+    by_row = [list(pieces(row, template, tokenizer)) for row in rows]
+    flat = [piece for row in by_row for piece in row]
+    encoded = tokenizer.encode([p.text for p in flat if not p.special])
+    special = np.fromiter((p.special for p in flat), bool, len(flat))
+
+    lengths = np.ones(len(flat), np.int64)  # tokens of each piece
+    lengths[~special] = encoded.lengths
+    ids = np.empty(int(lengths.sum()), np.int32)
+    is_special = np.repeat(special, lengths)
+    ids[~is_special] = encoded.ids
+    ids[is_special] = [tokenizer.special[p.text] for p in flat if p.special]
+    train = np.repeat(np.fromiter((p.train for p in flat), bool, len(flat)), lengths)
+
+    ends = np.cumsum([len(row) for row in by_row], dtype=np.int64)
+    token_ends = np.concatenate(([0], np.cumsum(lengths)))[ends]
+    return columns(ids, np.where(train, ids, np.int32(IGNORE)), np.concatenate(([0], token_ends)))
+
+
+def columns(ids: np.ndarray, labels: np.ndarray, offsets: np.ndarray) -> pa.RecordBatch:
+    """Arrow columns of rows that lie one behind the other in `ids` and `labels`, cut at `offsets` [rows + 1]."""
+    cuts = pa.array(offsets, pa.int32())
+    lists = [pa.ListArray.from_arrays(cuts, pa.array(values, pa.int32())) for values in (ids, labels)]
+    return pa.RecordBatch.from_arrays([*lists, pa.array(np.diff(offsets), pa.int32())], ["input_ids", "labels", "length"])
+
+
+def pieces(segments: Sequence[Segment], template: ChatTemplate, tokenizer: TextTokenizer) -> Iterator[Piece]:
+    """Cut template text at its special tokens, and join neighbouring text that is learnt alike.
+
+    A header and the prompt's text behind it are encoded together, as they are when the prompt is served. Text is cut only where
+    an answer begins: so the generation prompt is a token prefix of the example even where an answer begins with blanks.
+    """
+    text, train, behind_special = "", False, False
+
+    def flush() -> Iterator[Piece]:
+        if text:
+            yield Piece(tokenizer.after_special(text) if behind_special else text, False, train)
+
+    for segment in segments:
+        for part, special in _parts(segment, template):
+            if special:
+                yield from flush()
+                yield Piece(part, True, segment.train)
+                text, behind_special = "", True
+            elif text and segment.train != train:
+                yield from flush()
+                text, train, behind_special = part, segment.train, False
+            else:
+                text, train = text + part, segment.train
+    yield from flush()
+
+
+def _parts(segment: Segment, template: ChatTemplate) -> Iterator[tuple[str, bool]]:
+    """(text, is a special token) of a segment; only template text is searched for special tokens."""
+    if not segment.control:
+        yield segment.text, False
+        return
+    at = 0
+    for found in template.special.finditer(segment.text):
+        if found.start() > at:
+            yield segment.text[at : found.start()], False
+        yield found.group(), True
+        at = found.end()
+    if at < len(segment.text):
+        yield segment.text[at:], False

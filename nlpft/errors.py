@@ -1,0 +1,30 @@
+"""What can go wrong through no fault of ours. The message says what, where and what to do; the exit code is 2."""
+
+
+class UserError(ValueError):
+    """Base of all errors that are shown to the user as one message without a traceback."""
+
+
+class ConfigError(UserError):
+    """A setting that does not exist, has the wrong type, or contradicts another."""
+
+
+class DataError(UserError):
+    """A file or row that cannot be used; the message begins with its place (`file:row`)."""
+
+
+class ModelError(UserError):
+    """A model or adapter that is not there, or does not fit what is asked of it."""
+
+
+class RunExists(UserError):
+    """The run folder already holds a run."""
+
+
+class RowRejected(ValueError):
+    """Why one row cannot be used. Counted by `reason`, so the reason is a fixed phrase; `detail` may vary by row."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail

@@ -1,0 +1,31 @@
+"""Losses. Every one returns a SUM over the counted positions, so that one place divides, by the whole step's count."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nlpft.types import IGNORE
+
+
+def next_tokens(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Where a next token is learnt, and which.
+
+    labels: [1, time], unshifted: `labels[0, t]` is the token AT t, or IGNORE. The shift is here and nowhere else.
+    Returns positions [targets] from which a learnt token is predicted, and those tokens [targets], both int64.
+    """
+    following = labels[0, 1:]
+    positions = (following != IGNORE).nonzero().squeeze(1)
+    return positions, following[positions]
+
+
+def causal_lm_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Sum of cross-entropies in nats.
+
+    logits: [targets, vocab] at the positions of `next_tokens`, any float type (upcast to float32 here). targets: [targets].
+    """
+    return F.cross_entropy(logits.float(), targets, reduction="sum")
+
+
+def num_targets(labels: Tensor) -> Tensor:
+    """How many positions of `labels` [1, time] a causal LM is scored on."""
+    return torch.count_nonzero(labels[0, 1:] != IGNORE)

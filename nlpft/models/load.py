@@ -1,0 +1,60 @@
+"""Folders -> models: whole weights, or an adapter on its base; and back."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from nlpft.errors import ModelError
+from nlpft.models.pretrained import canonical_name, resolve
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load_model(name: str, dtype: str = "auto") -> nn.Module:
+    """The causal LM called `name`: a hub id, a folder of weights, or a folder with an adapter (put on its base).
+
+    dtype: of the weights; auto is float32 on the CPU and bfloat16 on a GPU. Raises ModelError where it cannot be loaded.
+    """
+    folder = resolve(name)
+    adapter = adapter_base(folder)
+    if adapter is not None:
+        from peft import PeftModel  # 5 s of import that a plain model does not need
+
+        return PeftModel.from_pretrained(load_model(adapter, dtype), str(folder))
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=weight_type(dtype))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{folder}: cannot be loaded as a causal language model: {error}") from error
+    model.config.name_or_path = canonical_name(name)  # PEFT writes it into the adapter: a name others can find, no cache path
+    return model
+
+
+def weight_type(dtype: str) -> torch.dtype:
+    if dtype == "auto":
+        return torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    return DTYPES[dtype]
+
+
+def adapter_base(folder: Path) -> str | None:
+    """The base model's name, if `folder` holds an adapter in PEFT's format."""
+    path = folder / "adapter_config.json"
+    return json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"] if path.is_file() else None
+
+
+def save_model(model: nn.Module, folder: Path, tokenizer: Any, facts: dict[str, Any]) -> None:
+    """Write the adapter (PEFT) or the whole weights of `model` to `folder`, its tokenizer, and `facts` as nlpft.json."""
+    model.save_pretrained(folder)  # type: ignore[operator]
+    tokenizer.save_pretrained(folder)
+    (folder / "nlpft.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def load_tokenizer(name: str, chat_template: str | None = None) -> Any:
+    """transformers' tokenizer of `name`, with `chat_template` in place of its own where one is given."""
+    tokenizer = AutoTokenizer.from_pretrained(resolve(name, weights=False))
+    if chat_template:
+        tokenizer.chat_template = chat_template
+    return tokenizer

@@ -1,0 +1,65 @@
+"""The folder of one run: where each thing lies. Refuses to mix two runs.
+
+    config.yaml       the resolved configuration; reads back equal
+    environment.json  versions, device, seeds, data fingerprint
+    metrics.jsonl     a line for each optimiser step ("kind": "train") and each evaluation ("kind": "eval")
+    checkpoints/      step-00000100/: weights, optimiser, random state; enough to go on as if never stopped
+    model/            what the run was for: an adapter in PEFT's format or whole weights, with the tokenizer
+    eval/             LABEL/results.json and LABEL/samples_TASK.jsonl
+    report.html
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nlpft.errors import RunExists
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """Paths below one run's folder."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def eval(self) -> Path:
+        return self.path / "eval"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    def check_free(self) -> None:
+        """Raise RunExists where a run has already been started here."""
+        if self.config.exists() or self.checkpoints.exists():
+            raise RunExists(
+                f"{self.path}: already holds a run; go on with it by --resume, or choose another --output_dir"
+            )
+
+    def start(self, config: str, environment: dict[str, Any]) -> None:
+        """Make the folder and write down what is about to run."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.environment.write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
+        self.config.write_text(config, encoding="utf-8")

@@ -1,0 +1,108 @@
+"""What a run leaves for people and programs: progress bar, metrics.jsonl, trackers, environment.json."""
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+PACKAGES = ("nlpft", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "pyarrow")
+
+
+class RunLog:
+    """One run's records; on processes other than the main one it does nothing."""
+
+    def __init__(self, accelerator: Accelerator, path: Path, max_steps: int, first_step: int = 0) -> None:
+        self.accelerator = accelerator
+        self.main = accelerator.is_main_process
+        self.console = Console(stderr=True, quiet=not self.main)
+        self.max_steps, self.first_step, self.path = max_steps, first_step, path
+
+    @contextmanager
+    def running(self) -> Iterator["RunLog"]:
+        """The progress bar and the open file."""
+        columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}"), TimeRemainingColumn()]
+        self.progress = Progress(*columns, console=self.console, disable=not self.main or not self.console.is_terminal)
+        self.task = self.progress.add_task("train", total=self.max_steps, completed=self.first_step, state="")
+        if self.main:
+            keep_until(self.path, self.first_step)
+        with self.path.open("a", encoding="utf-8") if self.main else open_nothing() as self.file, self.progress:
+            yield self
+
+    def write(self, kind: str, values: dict[str, Any]) -> None:
+        """One line of metrics.jsonl, and the same numbers to the trackers."""
+        if not self.main:
+            return
+        self.file.write(json.dumps({"kind": kind, **values}) + "\n")
+        self.file.flush()
+        numbers = {f"{kind}/{k}": v for k, v in values.items() if k != "step" and isinstance(v, (int, float))}
+        self.accelerator.log(numbers, step=values["step"])
+
+    def step(self, report: dict[str, Any]) -> None:
+        """A training step: the bar moves; without a terminal a line now and then."""
+        self.write("train", report)
+        speed = report["tokens"] / report["seconds"]
+        state = f"loss {report['loss']:.3f}  lr {report['lr']:.1e}  {speed:,.0f} tokens/s"
+        self.progress.update(self.task, completed=report["step"], state=state)
+        every = max(1, self.max_steps // 10)
+        if not self.console.is_terminal and (report["step"] % every == 0 or report["step"] == self.max_steps):
+            self.say(f"step {report['step']}/{self.max_steps}  {state}")
+
+    def say(self, text: str) -> None:
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def open_nothing() -> Iterator[None]:
+    """Stands in for the file on processes that write none."""
+    yield None
+
+
+def keep_until(path: Path, step: int) -> None:
+    """Drop the lines of metrics.jsonl after `step`: a resumed run writes them again."""
+    if path.exists():
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        path.write_text("".join(kept), encoding="utf-8")
+
+
+def environment(seed: int, data: dict[str, Any]) -> dict[str, Any]:
+    """Versions, device, seed and data fingerprints: what it takes to repeat a run."""
+    cuda = torch.cuda.is_available()
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine(),
+        "devices": torch.cuda.device_count() if cuda else 0,
+        "threads": torch.get_num_threads(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "commit": commit(),
+        "seed": seed,
+        "data": data,
+    }
+
+
+def version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def commit() -> str | None:
+    """The commit of the folder that nlpft runs from, if it is a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

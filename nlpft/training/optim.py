@@ -1,0 +1,66 @@
+"""Optimiser and learning-rate schedule. The rate is a function of the step alone, so there is no scheduler state to lose."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from nlpft.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    lr: float = 2e-4
+    """Highest learning rate of the schedule."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay, on matrices; biases and norms never decay."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's decay rates of the mean and the mean square of gradients."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the rate falls after warm-up: to zero along a cosine, to zero along a line, or not at all."""
+    warmup: float = 0.03
+    """Steps over which the rate rises from zero: a share of all steps below 1, else a number of steps."""
+    max_grad_norm: float = 1.0
+    """Gradients are clipped to this norm; 0: not at all."""
+
+
+SCHEDULES: dict[str, Callable[[float], float]] = {  # share of the steps after warm-up that are done -> factor of the rate
+    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
+    "linear": lambda done: 1 - done,
+    "constant": lambda done: 1.0,
+}
+
+
+def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov & Hutter 2019) over the weights that train; matrices decay, vectors do not.
+
+    Raises ConfigError for a rate that could not train anything.
+    """
+    if not config.lr > 0:
+        raise ConfigError(f"optim.lr {config.lr}: a learning rate is above 0")
+    if config.warmup < 0:
+        raise ConfigError(f"optim.warmup {config.warmup}: a share of the steps, or a number of steps")
+    train = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in train if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for p in train if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    groups = [g for g in groups if g["params"]]
+    return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+
+
+def learning_rate(config: OptimConfig, max_steps: int) -> Callable[[int], float]:
+    """The rate of each optimiser step, counted from 1, in a run of `max_steps`."""
+    warmup = math.ceil(config.warmup * max_steps) if config.warmup < 1 else int(config.warmup)
+    shape = SCHEDULES[config.schedule]
+
+    def rate(step: int) -> float:
+        if step <= warmup:
+            return config.lr * step / warmup
+        done = (step - 1 - warmup) / max(1, max_steps - warmup)
+        return config.lr * shape(min(1.0, done))
+
+    return rate

@@ -1,0 +1,132 @@
+"""Supervised fine-tuning of a causal language model on conversations: all weights, LoRA or the last blocks.
+
+    accelerate launch recipes/sft.py --config recipes/configs/smollm2_lora.yaml --data.train DATASET --optim.lr 1e-4
+"""
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from nlpft import cli, config
+from nlpft.config import plugin
+from nlpft.data import loader, store
+from nlpft.data.loader import DataConfig, PackedData, Share
+from nlpft.models.load import load_model, load_tokenizer, save_model
+from nlpft.rundir import RunDir
+from nlpft.training import checkpoint
+from nlpft.training.checkpoint import CheckpointConfig
+from nlpft.training.log import RunLog, environment
+from nlpft.training.loop import evaluate_loss, train_steps
+from nlpft.training.optim import OptimConfig, build_optimizer, learning_rate
+from nlpft.training.stopping import Best
+
+
+@dataclass(frozen=True)
+class Config:
+    model: str = "smollm2-135m"
+    """Pretrained model: a hub id, a local folder, or smollm2-135m."""
+    output_dir: Path = Path("runs/sft")
+    """The run's folder; it must not hold a run yet, unless --resume."""
+    epochs: float = 1.0
+    """Times that every row is seen."""
+    max_steps: int | None = None
+    """Optimiser steps; in place of epochs."""
+    eval_every: int = 0
+    """Optimiser steps between two measurements of the loss on data.eval; 0: only at the end."""
+    patience: int = 0
+    """Evaluations without a better loss after which training stops; 0: never."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Type of the weights; auto: float32 on the CPU, bfloat16 on a GPU."""
+    seed: int = 0
+    """Of the order of rows, new weights, and dropout."""
+    resume: bool = False
+    """Go on from the newest checkpoint in output_dir, or begin where there is none."""
+    trackers: tuple[str, ...] = ()
+    """Experiment trackers: tensorboard, wandb, trackio."""
+    data: DataConfig = DataConfig()
+    optim: OptimConfig = OptimConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    tuning: Any = plugin("tuning", "lora")
+    objective: Any = plugin("objectives", "causal_lm")
+
+
+def main(cfg: Config) -> None:
+    run = RunDir(cfg.output_dir)
+    if not cfg.resume:
+        run.check_free()
+    accelerator = Accelerator(log_with=list(cfg.trackers) or None, project_dir=run.path)
+    set_seed(cfg.seed)
+
+    # data: which rows share a pack, and which packs make a step
+    share = Share(accelerator.process_index, accelerator.num_processes)
+    static = accelerator.device.type == "cuda"
+    train = PackedData(cfg.data.train, cfg.data.max_length, static_shapes=static)
+    held_out = PackedData(cfg.data.eval, cfg.data.max_length, static_shapes=static) if cfg.data.eval else None
+    max_steps = cfg.max_steps or max(1, round(cfg.epochs * train.steps_per_epoch(cfg.data.packs_per_step)))
+
+    # model: pretrained weights, which of them train, and what they are scored by
+    tokenizer = load_tokenizer(cfg.model, store.info(cfg.data.train).get("template"))
+    model = load_model(cfg.model, cfg.dtype)
+    loader.check(cfg.data, model.config.max_position_embeddings)
+    model = config.module_of(cfg.tuning).apply(model, cfg.tuning)
+    objective = config.module_of(cfg.objective)
+    optimizer = build_optimizer(model, cfg.optim)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    step_loss = objective.build(cfg.objective, model)
+
+    # where to begin
+    best, first_step = Best(cfg.patience), 0
+    newest = checkpoint.latest(run.checkpoints) if cfg.resume else None
+    if newest:
+        state = checkpoint.load(accelerator, newest, model, optimizer)
+        best, first_step = Best(cfg.patience, **state["best"]), state["step"]
+    if accelerator.is_main_process:
+        run.start(config.dump(cfg), environment(cfg.seed, {"train": store.info(cfg.data.train), "eval": store.info(cfg.data.eval) if cfg.data.eval else None}))
+    accelerator.init_trackers("nlpft", config=config.flat(cfg))
+
+    def evaluate(step: int) -> None:
+        batches = held_out.micro_batches(held_out.packs(0, 0), cfg.data.packs_per_micro_batch, share)
+        loss, targets = evaluate_loss(accelerator, model, batches, step_loss, objective.num_targets)
+        best.update(step, loss)
+        log.write("eval", {"step": step, "loss": loss, "targets": targets, "best": best.step == step})
+        log.say(f"step {step}: held-out loss {loss:.4f} nats/token" + (", the best so far" if best.step == step else ""))
+
+    def save(step: int) -> None:
+        checkpoint.save(accelerator, run.checkpoints, model, optimizer, {"step": step, "best": best.state()})
+        if accelerator.is_main_process:
+            checkpoint.prune(run.checkpoints, cfg.checkpoint.keep, best.step)
+
+    log = RunLog(accelerator, run.metrics, max_steps, first_step)
+    with log.running():
+        steps = islice(train.steps(cfg.data, cfg.seed, share, first_step), max_steps - first_step)
+        for report in train_steps(accelerator, model, optimizer, learning_rate(cfg.optim, max_steps), steps, step_loss,
+                                  objective.num_targets, max_grad_norm=cfg.optim.max_grad_norm, first_step=first_step):  # fmt: skip
+            step, last = report.step, report.step == max_steps
+            log.step(asdict(report))
+            if held_out and (last or (cfg.eval_every and step % cfg.eval_every == 0)):
+                evaluate(step)
+            stop = best.stop()
+            if last or stop or best.step == step or (cfg.checkpoint.every and step % cfg.checkpoint.every == 0):
+                save(step)
+            if stop:
+                log.say(f"stopped at step {step}: no better loss for {cfg.patience} evaluations")
+                break
+
+    # the result: the best weights where there was held-out data, else the last
+    if accelerator.is_main_process:
+        model = accelerator.unwrap_model(model)
+        if best.step:
+            checkpoint.load_weights(model, run.checkpoints / f"step-{best.step:08d}")
+        save_model(model, run.model, tokenizer, {"base": cfg.model, **{k: v for k, v in store.info(cfg.data.train).items() if k.startswith("template")}})
+        log.say(f"saved {run.model}" + (f" (step {best.step})" if best.step else ""))
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    sys.exit(cli.guarded(lambda: main(config.parse(Config, sys.argv[1:], prog="recipes/sft.py"))))
