@@ -72,6 +72,23 @@ def flat(settings: Any) -> dict[str, Any]:
     return _flatten(_plain(settings))
 
 
+def flat_text(settings: Any) -> dict[str, str]:
+    """Settings by dotted key as text, which every experiment tracker takes."""
+    return {key: str(value) for key, value in flat(settings).items()}
+
+
+def check_same(old: T, new: T, free: Sequence[str]) -> None:
+    """Raise ConfigError, with both values, where a setting differs whose key does not begin with one of `free`."""
+    before, after = flat(old), flat(new)
+    changed = [
+        f"  {key}: {before.get(key)!r} then, {after.get(key)!r} now"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key) and not key.startswith(tuple(free))
+    ]
+    if changed:
+        raise ConfigError("a resumed run keeps its settings; these differ:\n" + "\n".join(changed))
+
+
 def _tyro(cls: type[T], words: list[str], default: T | None, prog: str | None) -> T:
     printed = io.StringIO()
     extra = {} if default is None else {"default": default}

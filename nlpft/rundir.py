@@ -1,12 +1,12 @@
 """The folder of one run: where each thing lies. Refuses to mix two runs.
 
-    config.yaml       the resolved configuration; reads back equal
-    environment.json  versions, device, seeds, data fingerprint
-    metrics.jsonl     a line for each optimiser step ("kind": "train") and each evaluation ("kind": "eval")
-    checkpoints/      step-00000100/: weights, optimiser, random state; enough to go on as if never stopped
-    model/            what the run was for: an adapter in PEFT's format or whole weights, with the tokenizer
-    eval/             LABEL/results.json and LABEL/samples_TASK.jsonl
-    report.html
+config.yaml       the resolved configuration; reads back equal
+environment.json  versions, device, seeds, data fingerprint
+metrics.jsonl     a line for each optimiser step ("kind": "train") and each evaluation ("kind": "eval")
+checkpoints/      step-00000100/: weights, optimiser, random state; enough to go on as if never stopped
+model/            what the run was for: an adapter in PEFT's format or whole weights, with the tokenizer
+eval/             LABEL/results.json and LABEL/samples_TASK.jsonl
+report.html
 """
 
 import json

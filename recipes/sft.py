@@ -1,9 +1,8 @@
-"""Supervised fine-tuning of a causal language model on conversations: all weights, LoRA or the last blocks.
+"""Supervised fine-tuning of a causal language model on conversations: all weights, LoRA, or the last blocks.
 
     accelerate launch recipes/sft.py --config recipes/configs/smollm2_lora.yaml --data.train DATASET --optim.lr 1e-4
 """
 
-import json
 import sys
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -21,10 +20,13 @@ from nlpft.models.load import load_model, load_tokenizer, save_model
 from nlpft.rundir import RunDir
 from nlpft.training import checkpoint
 from nlpft.training.checkpoint import CheckpointConfig
-from nlpft.training.log import RunLog, environment
+from nlpft.training.log import RunLog, check_trackers, environment
 from nlpft.training.loop import evaluate_loss, train_steps
 from nlpft.training.optim import OptimConfig, build_optimizer, learning_rate
 from nlpft.training.stopping import Best
+
+# What may change between a run and its resume: nothing that decides its weights.
+FREE = ("resume", "output_dir", "trackers", "checkpoint.", "data.packs_per_micro_batch")
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Config:
     epochs: float = 1.0
     """Times that every row is seen."""
     max_steps: int | None = None
-    """Optimiser steps; in place of epochs."""
+    """Optimiser steps, in place of epochs."""
     eval_every: int = 0
     """Optimiser steps between two measurements of the loss on data.eval; 0: only at the end."""
     patience: int = 0
@@ -47,8 +49,8 @@ class Config:
     """Of the order of rows, new weights, and dropout."""
     resume: bool = False
     """Go on from the newest checkpoint in output_dir, or begin where there is none."""
-    trackers: tuple[str, ...] = ()
-    """Experiment trackers: tensorboard, wandb, trackio."""
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Experiment trackers that get every number of metrics.jsonl."""
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -58,8 +60,13 @@ class Config:
 
 def main(cfg: Config) -> None:
     run = RunDir(cfg.output_dir)
-    if not cfg.resume:
+    newest = checkpoint.latest(run.checkpoints) if cfg.resume else None
+    if newest:
+        config.check_same(config.load(Config, run.config), cfg, FREE)
+    elif not cfg.resume:
         run.check_free()
+    loader.check(cfg.data)
+    check_trackers(cfg.trackers)
     accelerator = Accelerator(log_with=list(cfg.trackers) or None, project_dir=run.path)
     set_seed(cfg.seed)
 
@@ -68,34 +75,35 @@ def main(cfg: Config) -> None:
     static = accelerator.device.type == "cuda"
     train = PackedData(cfg.data.train, cfg.data.max_length, static_shapes=static)
     held_out = PackedData(cfg.data.eval, cfg.data.max_length, static_shapes=static) if cfg.data.eval else None
+    facts = store.info(cfg.data.train)
     max_steps = cfg.max_steps or max(1, round(cfg.epochs * train.steps_per_epoch(cfg.data.packs_per_step)))
 
     # model: pretrained weights, which of them train, and what they are scored by
-    tokenizer = load_tokenizer(cfg.model, store.info(cfg.data.train).get("template"))
+    tokenizer = load_tokenizer(cfg.model, facts.get("template"))
     model = load_model(cfg.model, cfg.dtype)
-    loader.check(cfg.data, model.config.max_position_embeddings)
+    loader.check_context(cfg.data, model.config.max_position_embeddings)
     model = config.module_of(cfg.tuning).apply(model, cfg.tuning)
-    objective = config.module_of(cfg.objective)
     optimizer = build_optimizer(model, cfg.optim)
     model, optimizer = accelerator.prepare(model, optimizer)
-    step_loss = objective.build(cfg.objective, model)
+    objective = config.module_of(cfg.objective)
+    score = objective.build(cfg.objective, model), objective.num_targets
 
     # where to begin
     best, first_step = Best(cfg.patience), 0
-    newest = checkpoint.latest(run.checkpoints) if cfg.resume else None
     if newest:
         state = checkpoint.load(accelerator, newest, model, optimizer)
         best, first_step = Best(cfg.patience, **state["best"]), state["step"]
     if accelerator.is_main_process:
-        run.start(config.dump(cfg), environment(cfg.seed, {"train": store.info(cfg.data.train), "eval": store.info(cfg.data.eval) if cfg.data.eval else None}))
-    accelerator.init_trackers("nlpft", config=config.flat(cfg))
+        data = {"train": facts, "eval": store.info(cfg.data.eval) if cfg.data.eval else None}
+        run.start(config.dump(cfg), environment(cfg.seed, data))
+    accelerator.wait_for_everyone()
+    accelerator.init_trackers("nlpft", config=config.flat_text(cfg))
 
-    def evaluate(step: int) -> None:
+    def evaluate(step: int, held_out: PackedData) -> None:
         batches = held_out.micro_batches(held_out.packs(0, 0), cfg.data.packs_per_micro_batch, share)
-        loss, targets = evaluate_loss(accelerator, model, batches, step_loss, objective.num_targets)
+        loss, targets = evaluate_loss(accelerator, model, batches, *score)
         best.update(step, loss)
-        log.write("eval", {"step": step, "loss": loss, "targets": targets, "best": best.step == step})
-        log.say(f"step {step}: held-out loss {loss:.4f} nats/token" + (", the best so far" if best.step == step else ""))
+        log.evaluation(step, loss, targets, best.step == step)
 
     def save(step: int) -> None:
         checkpoint.save(accelerator, run.checkpoints, model, optimizer, {"step": step, "best": best.state()})
@@ -105,17 +113,18 @@ def main(cfg: Config) -> None:
     log = RunLog(accelerator, run.metrics, max_steps, first_step)
     with log.running():
         steps = islice(train.steps(cfg.data, cfg.seed, share, first_step), max_steps - first_step)
-        for report in train_steps(accelerator, model, optimizer, learning_rate(cfg.optim, max_steps), steps, step_loss,
-                                  objective.num_targets, max_grad_norm=cfg.optim.max_grad_norm, first_step=first_step):  # fmt: skip
+        rate, norm = learning_rate(cfg.optim, max_steps), cfg.optim.max_grad_norm
+        for report in train_steps(
+            accelerator, model, optimizer, rate, steps, *score, max_grad_norm=norm, first_step=first_step
+        ):
             step, last = report.step, report.step == max_steps
             log.step(asdict(report))
-            if held_out and (last or (cfg.eval_every and step % cfg.eval_every == 0)):
-                evaluate(step)
-            stop = best.stop()
-            if last or stop or best.step == step or (cfg.checkpoint.every and step % cfg.checkpoint.every == 0):
+            if held_out and (last or is_due(step, cfg.eval_every)):
+                evaluate(step, held_out)
+            if last or best.stop() or best.step == step or is_due(step, cfg.checkpoint.every):
                 save(step)
-            if stop:
-                log.say(f"stopped at step {step}: no better loss for {cfg.patience} evaluations")
+            if best.stop():
+                log.say(f"stopped at step {step}: no better held-out loss in {cfg.patience} evaluations")
                 break
 
     # the result: the best weights where there was held-out data, else the last
@@ -123,9 +132,13 @@ def main(cfg: Config) -> None:
         model = accelerator.unwrap_model(model)
         if best.step:
             checkpoint.load_weights(model, run.checkpoints / f"step-{best.step:08d}")
-        save_model(model, run.model, tokenizer, {"base": cfg.model, **{k: v for k, v in store.info(cfg.data.train).items() if k.startswith("template")}})
-        log.say(f"saved {run.model}" + (f" (step {best.step})" if best.step else ""))
+        save_model(model, run.model, tokenizer, {"base": cfg.model, "template_hash": facts.get("template_hash")})
+        log.say(f"saved {run.model}" + (f", the weights of step {best.step}" if best.step else ""))
     accelerator.end_training()
+
+
+def is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
 
 
 if __name__ == "__main__":

@@ -63,11 +63,13 @@ def markdown(comparisons: Iterable[paired.Comparison], base: str, other: str) ->
     header = ["measure", "items", base, other, "difference", "interval", "p", "p adjusted", "gained", "lost", "verdict"]
     rule = ["---" if name in ("measure", "verdict") else "---:" for name in header]
     lines = [
-        [measure(c), c.n, c.show(c.base), c.show(c.other), c.show(c.difference, signed=True), interval(c)]
-        + [f"{c.p_value:.2g}", f"{c.p_adjusted:.2g}", c.other_only, c.base_only, c.verdict]
+        [
+            measure(c), f"{c.n}", c.show(c.base), c.show(c.other), c.show(c.difference, signed=True), interval(c),
+            f"{c.p_value:.2g}", f"{c.p_adjusted:.2g}", f"{c.other_only}", f"{c.base_only}", c.verdict,
+        ]
         for c in comparisons
-    ]
-    return ["| " + " | ".join(str(cell).replace("|", r"\|") for cell in line) + " |" for line in (header, rule, *lines)]
+    ]  # fmt: skip
+    return ["| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in (header, rule, *lines)]
 
 
 def measure(c: paired.Comparison) -> str:
@@ -83,7 +85,7 @@ def interval(c: paired.Comparison) -> str:
 def legend(confidence: float) -> str:
     """How to read the table."""
     return (
-        f"Below a difference stands its {100 * confidence:g} % interval (paired bootstrap over items). gained, lost: items "
-        f"on which the second is better, worse. p: exact McNemar test for right or wrong, else sign-flip permutation; "
+        f"Below a difference is its {100 * confidence:g} % interval (paired bootstrap over items). gained, lost: items on "
+        "which the second is better, worse. p: exact McNemar test for right or wrong, else sign-flip permutation; "
         "adjusted: Holm, over all measures. detectable: a true difference that would be shown four times in five."
     )

@@ -13,7 +13,8 @@ from nlpft.types import IGNORE
 class Columns:
     """The token columns of a dataset as flat arrays; a row is a slice, not a copy."""
 
-    def __init__(self, table: pa.Table) -> None:
+    def __init__(self, rows: pa.Table | pa.RecordBatch) -> None:
+        table = rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
         table = table.select(["input_ids", "labels"]).combine_chunks()
         chunks = [table.column(name).chunk(0) for name in ("input_ids", "labels")]
         self.offsets = chunks[0].offsets.to_numpy()

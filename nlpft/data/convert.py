@@ -32,7 +32,13 @@ class Options:
 
 
 def convert(
-    files: Sequence[Path], output: Path, tokenizer: TextTokenizer, options: Options, *, model: str = "", overwrite: bool = False
+    files: Sequence[Path],
+    output: Path,
+    tokenizer: TextTokenizer,
+    options: Options,
+    *,
+    model: str = "",
+    overwrite: bool = False,
 ) -> Ledger:
     """Write the usable rows of `files` to `output`, with `ledger.json` and `rejected.jsonl` beside them.
 
@@ -84,7 +90,9 @@ def detect(record: dict) -> ModuleType:
         module = plugins.load("formats", name)
         if module.matches(record):
             return module
-    raise RowRejected("unknown format", f"keys: {', '.join(map(str, record))}; known: {', '.join(plugins.names('formats'))}")
+    raise RowRejected(
+        "unknown format", f"keys: {', '.join(map(str, record))}; known: {', '.join(plugins.names('formats'))}"
+    )
 
 
 def _batches(
@@ -109,7 +117,9 @@ def _batch(
     fits = lengths <= (limit or lengths.max(initial=0))
     for (row, _), length in itertools.compress(zip(rendered, lengths, strict=True), ~fits):
         ledger.reject(row.source, RowRejected("too long", f"{length} tokens, max_length is {limit}"), _plain(row))
-    batch = batch.append_column("source", pa.array([row.source for row, _ in rendered], pa.string())).filter(pa.array(fits))
+    batch = batch.append_column("source", pa.array([row.source for row, _ in rendered], pa.string())).filter(
+        pa.array(fits)
+    )
     _count(batch, ledger)
     return batch
 
@@ -125,7 +135,9 @@ def _plain(row: Conversation) -> dict:
     return {"messages": [{"role": m.role, "content": m.content} for m in row.messages]}
 
 
-def _info(files: Sequence[Path], tokenizer: TextTokenizer, template: ChatTemplate, limit: int | None, model: str) -> dict:
+def _info(
+    files: Sequence[Path], tokenizer: TextTokenizer, template: ChatTemplate, limit: int | None, model: str
+) -> dict:
     """What the dataset was made from; its fingerprint covers the files' bytes and all that decides the tokens."""
     digest = hashlib.sha256(template.hash.encode() + str(limit).encode())
     for path in [*files, tokenizer.folder / "tokenizer.json"]:
@@ -144,7 +156,8 @@ def _nothing_kept(ledger: Ledger) -> str:
     """Why no row could be used, with the first place of each reason."""
     first = {row["reason"]: row for row in reversed(ledger.rows)}
     lines = [
-        f"  {count} x {reason}, first at {first[reason]['source']}" + (f" ({first[reason]['detail']})" if first[reason]["detail"] else "")
+        f"  {count} x {reason}, first at {first[reason]['source']}"
+        + (f" ({first[reason]['detail']})" if first[reason]["detail"] else "")
         for reason, count in ledger.reasons().most_common()
     ]
     return "\n".join([f"none of {ledger.read.total()} rows can be used; nothing was written", *lines])

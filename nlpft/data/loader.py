@@ -70,7 +70,9 @@ class PackedData:
     def steps_per_epoch(self, packs_per_step: int) -> int:
         return math.ceil(self.num_packs / packs_per_step)
 
-    def steps(self, config: DataConfig, seed: int, share: Share, first_step: int = 0) -> Iterator[list[dict[str, Tensor]]]:
+    def steps(
+        self, config: DataConfig, seed: int, share: Share, first_step: int = 0
+    ) -> Iterator[list[dict[str, Tensor]]]:
         """Micro-batches of this process for each optimiser step from `first_step` (counted from 0), epoch after epoch.
 
         An epoch's last step holds what is left. Every process gets equally many micro-batches, so that none waits for
@@ -94,12 +96,18 @@ class PackedData:
         return collate(self.columns, rows, size * self.max_length if self.static_shapes else 0)
 
 
-def check(config: DataConfig, context: int | None) -> None:
+def check(config: DataConfig) -> None:
     """Raise ConfigError for settings that no data could satisfy."""
     for name in ("max_length", "packs_per_step", "packs_per_micro_batch"):
         if getattr(config, name) < 1:
             raise ConfigError(f"data.{name} {getattr(config, name)}: must be at least 1")
     if config.train == Path():
         raise ConfigError("data.train is not set: give the folder that `nlpft convert FILES -o FOLDER` wrote")
+
+
+def check_context(config: DataConfig, context: int | None) -> None:
+    """Raise ConfigError where a pack is longer than the model's `context` in tokens."""
     if context and config.max_length > context:
-        raise ConfigError(f"data.max_length {config.max_length} is more than the model's context, {context} tokens; lower it")
+        raise ConfigError(
+            f"data.max_length {config.max_length} is more than the model's context, {context} tokens; lower it"
+        )

@@ -51,7 +51,10 @@ def write(folder: Path, batches: Iterable[pa.RecordBatch], info: dict[str, Any])
     with pa.OSFile(str(folder / SHARD), "wb") as sink, pa.ipc.new_stream(sink, schema) as stream:
         for batch in batches:
             stream.write_batch(batch)
-    _write_json(folder / "dataset_info.json", {"features": _features(), "description": "", "citation": "", "homepage": "", "license": ""})
+    _write_json(
+        folder / "dataset_info.json",
+        {"features": _features(), "description": "", "citation": "", "homepage": "", "license": ""},
+    )
     _write_json(
         folder / "state.json",
         {
@@ -76,7 +79,9 @@ def read(folder: Path) -> pa.Table:
         files = [f["filename"] for f in json.loads((folder / "state.json").read_text(encoding="utf-8"))["_data_files"]]
         shards = [pa.ipc.open_stream(pa.memory_map(str(folder / name))).read_all() for name in files]
     except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"{folder}: not a dataset folder ({error}); make one by `nlpft convert FILES -o {folder}`") from error
+        raise DataError(
+            f"{folder}: not a dataset folder ({error}); make one by `nlpft convert FILES -o {folder}`"
+        ) from error
     table = pa.concat_tables(shards)
     missing = [name for name in ("input_ids", "labels") if name not in table.column_names]
     if missing:

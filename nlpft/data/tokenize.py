@@ -46,7 +46,9 @@ def columns(ids: np.ndarray, labels: np.ndarray, offsets: np.ndarray) -> pa.Reco
     """Arrow columns of rows that lie one behind the other in `ids` and `labels`, cut at `offsets` [rows + 1]."""
     cuts = pa.array(offsets, pa.int32())
     lists = [pa.ListArray.from_arrays(cuts, pa.array(values, pa.int32())) for values in (ids, labels)]
-    return pa.RecordBatch.from_arrays([*lists, pa.array(np.diff(offsets), pa.int32())], ["input_ids", "labels", "length"])
+    return pa.RecordBatch.from_arrays(
+        [*lists, pa.array(np.diff(offsets), pa.int32())], ["input_ids", "labels", "length"]
+    )
 
 
 def pieces(segments: Sequence[Segment], template: ChatTemplate, tokenizer: TextTokenizer) -> Iterator[Piece]:

@@ -65,7 +65,10 @@ class TextTokenizer:
         if self._fast is not None:
             try:
                 ids, offsets = self._fast.encode_batch_flat(texts, split_special_tokens=True)
-                return Encoded(np.frombuffer(ids, np.uint32).astype(np.int32), np.diff(np.frombuffer(offsets, np.uint64).astype(np.int64)))
+                return Encoded(
+                    np.frombuffer(ids, np.uint32).astype(np.int32),
+                    np.diff(np.frombuffer(offsets, np.uint64).astype(np.int64)),
+                )
             except Exception:  # noqa: BLE001 - it raises bare Exceptions for what its vocabulary lacks; the exact engine decides
                 pass
         pieces = [e.ids for e in self._exact.encode_batch_fast(texts, add_special_tokens=False)]
@@ -100,7 +103,9 @@ class TextTokenizer:
 
         Raises ModelError where `auto` finds none, ConfigError where the named one does not fit this tokenizer.
         """
-        return ChatTemplate(self._template_source(name), list(self.special), self.token("bos_token"), self.token("eos_token"))
+        return ChatTemplate(
+            self._template_source(name), list(self.special), self.token("bos_token"), self.token("eos_token")
+        )
 
     def _template_source(self, name: str) -> str:
         if name == "auto":
@@ -110,9 +115,13 @@ class TextTokenizer:
         module = plugins.load("templates", name)
         missing = [t for t in module.SPECIAL_TOKENS if t not in self.special]
         if missing:
-            raise ConfigError(f"template {name!r} needs the special tokens {', '.join(missing)}, which this tokenizer lacks")
+            raise ConfigError(
+                f"template {name!r} needs the special tokens {', '.join(missing)}, which this tokenizer lacks"
+            )
         if "eos_token" in module.CHAT_TEMPLATE and not self.token("eos_token"):
-            raise ConfigError(f"template {name!r} ends answers with the end-of-sequence token, which this tokenizer lacks")
+            raise ConfigError(
+                f"template {name!r} ends answers with the end-of-sequence token, which this tokenizer lacks"
+            )
         return module.CHAT_TEMPLATE
 
     def _own_template(self) -> str:
@@ -122,7 +131,9 @@ class TextTokenizer:
             own = next((t["template"] for t in own if t["name"] == "default"), None)
         if not own:
             known = ", ".join(plugins.names("templates"))
-            raise ModelError(f"{self.folder}: the tokenizer has no chat template; choose one by --template ({known}, or a .jinja file)")
+            raise ModelError(
+                f"{self.folder}: the tokenizer has no chat template; choose one by --template ({known}, or a .jinja file)"
+            )
         return own
 
     def _checked_engine(self, text: str) -> Any:

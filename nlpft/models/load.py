@@ -29,7 +29,9 @@ def load_model(name: str, dtype: str = "auto") -> nn.Module:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=weight_type(dtype))
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"{folder}: cannot be loaded as a causal language model: {error}") from error
-    model.config.name_or_path = canonical_name(name)  # PEFT writes it into the adapter: a name others can find, no cache path
+    model.config.name_or_path = canonical_name(
+        name
+    )  # PEFT writes it into the adapter: a name others can find, no cache path
     return model
 
 

@@ -28,7 +28,9 @@ class CheckpointConfig:
     """How many of the newest checkpoints stay; the best one stays too."""
 
 
-def save(accelerator: Accelerator, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> Path:
+def save(
+    accelerator: Accelerator, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
+) -> Path:
     """Write the checkpoint of `state["step"]` below `folder`; called by every process."""
     final = folder / f"step-{state['step']:08d}"
     partial = final.with_suffix(".partial")
@@ -48,7 +50,9 @@ def save(accelerator: Accelerator, folder: Path, model: nn.Module, optimizer: to
     return final
 
 
-def load(accelerator: Accelerator, checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+def load(
+    accelerator: Accelerator, checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> dict[str, Any]:
     """Put the checkpoint's weights, optimiser and random state in place; returns its `state`.
 
     Raises ModelError where it is another model's or method's, or has been written by another number of processes.
@@ -70,7 +74,9 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
     stored, own = load_file(checkpoint / "weights.safetensors"), trained_weights(model)
     wrong = sorted(stored.keys() ^ own.keys()) or [n for n in own if own[n].shape != stored[n].shape]
     if wrong:
-        raise ModelError(f"{checkpoint}: of another model or tuning method; weights differ in {', '.join(wrong[:3])} ...")
+        raise ModelError(
+            f"{checkpoint}: of another model or tuning method; weights differ in {', '.join(wrong[:3])} ..."
+        )
     with torch.no_grad():
         for name, weight in own.items():
             weight.copy_(stored[name])

@@ -4,9 +4,10 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,16 @@ from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from nlpft.errors import ConfigError
+
 PACKAGES = ("nlpft", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "pyarrow")
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Raise ConfigError where a tracker is not installed: Accelerate would go on without it and not say so."""
+    for name in names:
+        if find_spec(name) is None:
+            raise ConfigError(f'trackers: {name} is not installed; pip install "nlpft[{name}]"')
 
 
 class RunLog:
@@ -30,7 +40,13 @@ class RunLog:
     @contextmanager
     def running(self) -> Iterator["RunLog"]:
         """The progress bar and the open file."""
-        columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[state]}"), TimeRemainingColumn()]
+        columns = [
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeRemainingColumn(),
+        ]
         self.progress = Progress(*columns, console=self.console, disable=not self.main or not self.console.is_terminal)
         self.task = self.progress.add_task("train", total=self.max_steps, completed=self.first_step, state="")
         if self.main:
@@ -56,6 +72,11 @@ class RunLog:
         every = max(1, self.max_steps // 10)
         if not self.console.is_terminal and (report["step"] % every == 0 or report["step"] == self.max_steps):
             self.say(f"step {report['step']}/{self.max_steps}  {state}")
+
+    def evaluation(self, step: int, loss: float, targets: int, best: bool) -> None:
+        """A measurement of the held-out loss, in nats per target."""
+        self.write("eval", {"step": step, "loss": loss, "targets": targets, "best": best})
+        self.say(f"step {step}: held-out loss {loss:.4f} nats/token" + (", the best so far" if best else ""))
 
     def say(self, text: str) -> None:
         self.console.print(text, highlight=False, soft_wrap=True)

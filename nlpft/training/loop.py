@@ -48,7 +48,12 @@ def train_steps(
     for step, batches in enumerate(steps, first_step + 1):
         model.train()
         batches = [to_device(batch, accelerator.device) for batch in batches]
-        counts = torch.stack([torch.stack((num_targets(b), torch.tensor(b["input_ids"].numel(), device=accelerator.device))) for b in batches])
+        counts = torch.stack(
+            [
+                torch.stack((num_targets(b), torch.tensor(b["input_ids"].numel(), device=accelerator.device)))
+                for b in batches
+            ]
+        )
         targets, tokens = total(accelerator, counts.sum(0))
         loss_sum = torch.zeros((), device=accelerator.device)
         for i, batch in enumerate(batches):

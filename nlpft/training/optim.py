@@ -27,7 +27,9 @@ class OptimConfig:
     """Gradients are clipped to this norm; 0: not at all."""
 
 
-SCHEDULES: dict[str, Callable[[float], float]] = {  # share of the steps after warm-up that are done -> factor of the rate
+SCHEDULES: dict[
+    str, Callable[[float], float]
+] = {  # share of the steps after warm-up that are done -> factor of the rate
     "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
     "linear": lambda done: 1 - done,
     "constant": lambda done: 1.0,

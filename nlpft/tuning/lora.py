@@ -37,4 +37,6 @@ def apply(model: nn.Module, config: Config) -> nn.Module:
         return peft.get_peft_model(model, settings)  # type: ignore[arg-type]
     except ValueError as error:
         linear = sorted({name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, nn.Linear)})
-        raise ConfigError(f"tuning.targets {' '.join(config.targets)}: {error}; linear modules here: {', '.join(linear)}") from error
+        raise ConfigError(
+            f"tuning.targets {' '.join(config.targets)}: {error}; linear modules here: {', '.join(linear)}"
+        ) from error

@@ -1,0 +1,1 @@
+"""Evaluation: tasks of lm-evaluation-harness, the user's held-out file, paired comparison, the report."""

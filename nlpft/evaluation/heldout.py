@@ -1,0 +1,147 @@
+"""The user's own held-out instruction file as a task: loss of the reference answers, and exact match of written ones.
+
+Rows go through the same reader, template and tokenizer as training data, so that prompt and mask are those of training.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from nlpft import losses
+from nlpft.data.collate import Columns, collate
+from nlpft.data.convert import conversations
+from nlpft.data.ledger import Ledger
+from nlpft.data.pack import pack
+from nlpft.data.tokenize import tokenize
+from nlpft.data.tokenizer import TextTokenizer
+from nlpft.errors import DataError
+from nlpft.evaluation.results import Samples, mean_and_error, text_hash
+from nlpft.models.forward import forward
+from nlpft.models.generate import answers
+from nlpft.templates._chat import ChatTemplate
+from nlpft.types import Conversation
+
+TASK = "heldout"
+PACK = 2048  # tokens scored in one forward pass
+Progress = Callable[[int], Any]  # told how many rows are done
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The rows of a held-out file, tokenized; the last answer of each is the one that is asked for."""
+
+    rows: list[Conversation]
+    columns: Columns
+    prompts: list[list[int]]  # token ids up to the last answer
+    stop: list[int]  # ids of tokens that end an answer
+    lengths: list[int]  # tokens of each last answer, its end included
+
+
+def load(
+    path: Path, tokenizer: TextTokenizer, template: ChatTemplate, format: str = "auto", limit: int | None = None
+) -> HeldOut:
+    """The rows of `path` that end in an answer. Raises DataError where one cannot be used: a score leaves nothing out."""
+    ledger = Ledger()
+    rows = [row for row in conversations([path], format, ledger) if row.messages[-1].role == "assistant"]
+    if ledger.rows:
+        bad = ledger.rows[0]
+        raise DataError(f"{bad['source']}: {bad['reason']} {bad['detail']}; a held-out file must be usable as a whole")
+    rows = rows[:limit]
+    if not rows:
+        raise DataError(f"{path}: no row ends in an assistant's answer, so there is nothing to ask for")
+    columns = Columns(tokenize([template.segments(r.messages) for r in rows], template, tokenizer))
+    asked = Columns(tokenize([template.segments(r.messages[:-1], generate=True) for r in rows], template, tokenizer))
+    prompts = [asked.row(i)[0].tolist() for i in range(len(rows))]
+    ends, lengths = zip(*(_last_answer(columns.row(i)[1]) for i in range(len(rows))), strict=True)
+    return HeldOut(rows, columns, prompts, sorted(set(ends)), list(lengths))
+
+
+def evaluate(
+    model: nn.Module,
+    tokenizer: TextTokenizer,
+    data: HeldOut,
+    *,
+    batch_size: int,
+    max_new_tokens: int | None,
+    progress: Progress,
+) -> tuple[dict[str, Any], Samples]:
+    """lm-eval's results and samples of the held-out rows.
+
+    max_new_tokens: of an answer; None: what its reference has and half as much again, beyond which it cannot match.
+    """
+    loss_sums, counts = row_losses(model, data.columns)
+    limits = [max_new_tokens or n + n // 2 + 4 for n in data.lengths]
+    written: dict[int, str] = {}
+    for i, ids in answers(model, data.prompts, data.stop, limits, batch_size=batch_size):
+        written[i] = tokenizer.decode(np.array(ids, np.int32))
+        progress(len(written))
+    samples = [_sample(i, row, written[i], loss_sums[i], counts[i]) for i, row in enumerate(data.rows)]
+    match, error = mean_and_error([s["exact_match"] for s in samples])
+    values = {
+        "alias": TASK,
+        "exact_match,none": match,
+        "exact_match_stderr,none": error,
+        "loss,none": float(loss_sums.sum() / counts.sum()),
+    }
+    results = {
+        "results": {TASK: values},
+        "configs": {TASK: {"task": TASK, "max_new_tokens": max_new_tokens, "stop": data.stop}},
+        "versions": {TASK: 1},
+        "n-shot": {TASK: 0},
+        "n-samples": {TASK: {"original": len(samples), "effective": len(samples)}},
+        "higher_is_better": {TASK: {"exact_match": True, "loss": False}},
+    }
+    return results, {TASK: samples}
+
+
+@torch.no_grad()
+def row_losses(model: nn.Module, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
+    """Sum of nats [rows] and number of learnt tokens [rows] of each row, scored in packs without padding."""
+    model.eval()
+    device = next(model.parameters()).device
+    sums = np.zeros(len(columns.lengths))
+    counts = np.zeros(len(columns.lengths), np.int64)
+    for rows in pack(columns.lengths, max(PACK, int(columns.lengths.max()))):
+        batch = collate(columns, rows)
+        positions, targets = losses.next_tokens(batch["labels"])
+        owner = np.repeat(rows, columns.lengths[rows])[positions.numpy()]
+        logits = forward(model, {k: v.to(device) for k, v in batch.items()}, positions.to(device))
+        nats = F.cross_entropy(logits.float(), targets.to(device), reduction="none").cpu().numpy()
+        np.add.at(sums, owner, nats)
+        np.add.at(counts, owner, 1)
+    return sums, counts
+
+
+def _last_answer(labels: np.ndarray) -> tuple[int, int]:
+    """The token that ends a row's last answer, and how many tokens that answer has."""
+    learnt = np.flatnonzero(labels >= 0)
+    gaps = np.flatnonzero(np.diff(learnt) > 1)
+    first = learnt[gaps[-1] + 1] if len(gaps) else learnt[0]
+    return int(labels[learnt[-1]]), int(learnt[-1] - first + 1)
+
+
+def _sample(number: int, row: Conversation, answer: str, loss_sum: float, tokens: int) -> dict[str, Any]:
+    prompt = [{"role": m.role, "content": m.content} for m in row.messages[:-1]]
+    target = row.messages[-1].content
+    return {
+        "doc_id": number,
+        "doc": {"source": row.source, "messages": prompt},
+        "target": target,
+        "arguments": [],
+        "resps": [[answer]],
+        "filtered_resps": [answer],
+        "filter": "none",
+        "metrics": ["exact_match"],
+        "doc_hash": text_hash(prompt),
+        "prompt_hash": text_hash(prompt),
+        "target_hash": text_hash(target),
+        "exact_match": float(answer.strip() == target.strip()),
+        "loss_sum": float(loss_sum),
+        "tokens": int(tokens),
+    }

@@ -1,0 +1,50 @@
+"""Evaluation folders, in lm-evaluation-harness's own layout: results.json and samples_TASK.jsonl."""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nlpft.data.store import whole_folder
+
+Samples = dict[str, list[dict[str, Any]]]  # task -> one dict an item
+
+
+def write(
+    folder: Path, results: dict[str, Any], samples: Samples, about: dict[str, Any], overwrite: bool = False
+) -> None:
+    """Write `results` (lm-eval's dict), the per-item `samples`, and under "nlpft" what was evaluated.
+
+    Raises RunExists where `folder` already holds something.
+    """
+    with whole_folder(folder, overwrite) as partial:
+        text = json.dumps({**results, "nlpft": about}, indent=2, default=str, ensure_ascii=False)
+        (partial / "results.json").write_text(text + "\n", encoding="utf-8")
+        for task, rows in samples.items():
+            with (partial / f"samples_{task.replace('/', '_')}.jsonl").open("w", encoding="utf-8") as out:
+                out.writelines(json.dumps(row, default=str, ensure_ascii=False) + "\n" for row in rows)
+
+
+def merge(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Several results dicts as one: their tasks side by side under each key."""
+    merged: dict[str, Any] = {}
+    for part in parts:
+        for key, value in part.items():
+            merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
+    return merged
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and its standard error (0 for fewer than two values)."""
+    n = len(values)
+    mean = sum(values) / n
+    variance = sum((v - mean) ** 2 for v in values) / (n - 1) if n > 1 else 0.0
+    return mean, math.sqrt(variance / n)
+
+
+def text_hash(value: Any) -> str:
+    """As lm-eval hashes documents, prompts and targets."""
+    text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()

@@ -1,0 +1,179 @@
+"""Write recipes/samples/: the log of a lending desk, a skill that 135M parameters learn in two minutes on two cores.
+
+A note in plain English becomes one line of five fields: "On Monday Anna took three books." -> OUT|Anna|3|books|Mon
+
+train_sharegpt.json and train_alpaca.jsonl teach it; heldout.json asks for lines that no training row holds, a part of them
+with names and things that no training row mentions. All of it is drawn here, from the words below.
+
+    python scripts/make_samples.py [FOLDER]
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+FOLDER = Path(__file__).parents[1] / "recipes" / "samples"
+SHAREGPT_ROWS, ALPACA_ROWS, HELDOUT_ROWS = 180, 130, 120
+EXCHANGES = (1, 1, 2, 1, 1, 3, 1, 1, 2, 1)  # of the training conversations in turn
+NEW_WORDS_EVERY = 4  # every so many held-out notes has a name and a thing that training never mentions
+
+SENTENCES = {
+    "OUT": (
+        "{who} borrowed {count} {item} on {day}.",
+        "On {day} {who} borrowed {count} {item}.",
+        "{who} took {count} {item} on {day}.",
+        "{who} came in on {day} and took {count} {item}.",
+    ),
+    "IN": (
+        "{who} returned {count} {item} on {day}.",
+        "On {day} {who} returned {count} {item}.",
+        "{who} brought back {count} {item} on {day}.",
+        "{who} came in on {day} and brought back {count} {item}.",
+    ),
+    "HOLD": (
+        "{who} reserved {count} {item} for {day}.",
+        "For {day} {who} reserved {count} {item}.",
+        "{who} booked {count} {item} for {day}.",
+        "{who} called on {day} and booked {count} {item}.",
+    ),
+}
+NAMES = (
+    "Anna Ben Clara David Emma Frank Grace Henry Irene Jack Kate Leo Maria Oscar Paul Rosa Sam Tina Victor "
+    "Alice Bruno Diana Eric Felix Hannah Ivan Julia Karl Linda Martin Oliver Peter Ruth Simon Thomas Laura Adam"
+).split()
+THINGS = "books cameras bikes keys tents maps games drills lamps chairs radios cables ladders tables boxes helmets".split()
+NEW_NAMES = "Carlos Helen Lucas Sarah Walter Robert".split()
+NEW_THINGS = "guitars phones ropes bags".split()
+COUNTS = "one two three four five six seven eight nine".split()
+DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
+
+SYSTEM = "Write the log line."
+INSTRUCTIONS = ("Write the log line.", "Write this note as a log line.", "Log this note.")
+
+
+@dataclass(frozen=True)
+class Note:
+    """One thing that happened at the desk."""
+
+    action: str
+    who: str
+    count: int
+    item: str
+    day: str
+    sentence: str
+
+    @property
+    def line(self) -> str:
+        """The record that answers it: ACTION|who|count|item|day."""
+        return f"{self.action}|{self.who}|{self.count}|{self.item}|{self.day[:3]}"
+
+
+def pick(rng: Random, choices: Any) -> Any:
+    """One of `choices`; by `random()`, the only method whose numbers Python promises never to change."""
+    return choices[int(rng.random() * len(choices))]
+
+
+def draw(rng: Random, names: list[str], things: list[str]) -> Note:
+    """A note of words from `names` and `things`."""
+    action = pick(rng, tuple(SENTENCES))
+    count = 1 + int(rng.random() * len(COUNTS))
+    who, item, day = pick(rng, names), pick(rng, things), pick(rng, DAYS)
+    item = item[:-2] if count == 1 and item.endswith("xes") else item[:-1] if count == 1 else item
+    sentence = pick(rng, SENTENCES[action]).format(who=who, count=COUNTS[count - 1], item=item, day=day)
+    return Note(action, who, count, item, day, sentence)
+
+
+def notes(rng: Random, taken: set[str], new_words_every: int = 0) -> Iterator[Note]:
+    """Endless notes, no line twice and none in `taken`, which they are added to."""
+    made = 0
+    while True:
+        new = new_words_every and made % new_words_every == 0
+        note = draw(rng, NEW_NAMES if new else NAMES, NEW_THINGS if new else THINGS)
+        if note.line not in taken:
+            taken.add(note.line)
+            made += 1
+            yield note
+
+
+def correction(rng: Random, note: Note) -> Note:
+    """What the desk says when `note` was wrong; its line is the whole line put right."""
+    if rng.random() < 0.5:
+        day = pick(rng, [day for day in DAYS if day != note.day])
+        return Note(note.action, note.who, note.count, note.item, day, f"Sorry, it was {day}.")
+    who = pick(rng, [name for name in NAMES if name != note.who])
+    return Note(note.action, who, note.count, note.item, note.day, f"Sorry, it was {who}.")
+
+
+def sharegpt(identity: str, exchanges: list[Note], system: str = "", instruction: str = "") -> dict[str, Any]:
+    """A ShareGPT row: notes by the human, lines by gpt; `instruction` opens the first turn."""
+    turns = [{"from": "system", "value": system}] if system else []
+    for note in exchanges:
+        asked = f"{instruction}\n\n{note.sentence}" if instruction and note is exchanges[0] else note.sentence
+        turns += [{"from": "human", "value": asked}, {"from": "gpt", "value": note.line}]
+    return {"id": identity, "conversations": turns}
+
+
+def alpaca(note: Note, instruction: str, with_input: bool, system: str = "") -> dict[str, Any]:
+    """An Alpaca row; without input the note is part of the instruction."""
+    asked = {"instruction": instruction, "input": note.sentence}
+    if not with_input:
+        asked = {"instruction": f"{instruction[:-1]}: {note.sentence}"}
+    return {**({"system": system} if system else {}), **asked, "output": note.line}
+
+
+def sharegpt_rows(rng: Random, source: Iterator[Note], taken: set[str]) -> list[dict[str, Any]]:
+    """Training conversations of one to three exchanges; six in seven have a system turn, the others an instruction."""
+    rows = []
+    for i in range(SHAREGPT_ROWS):
+        exchanges = [next(source) for _ in range(EXCHANGES[i % len(EXCHANGES)])]
+        if len(exchanges) == 2 and i % 2:
+            exchanges[1] = correction(rng, exchanges[0])
+            taken.add(exchanges[1].line)
+        own = {"instruction": pick(rng, INSTRUCTIONS)} if i % 7 == 0 else {"system": SYSTEM}
+        rows.append(sharegpt(f"desk-{i + 1:03}", exchanges, **own))
+    return rows
+
+
+def alpaca_rows(rng: Random, source: Iterator[Note]) -> list[dict[str, Any]]:
+    """Training instructions; a third without input, half with a system text."""
+    return [
+        alpaca(next(source), pick(rng, INSTRUCTIONS), with_input=i % 3 > 0, system=SYSTEM if i % 2 else "")
+        for i in range(ALPACA_ROWS)
+    ]
+
+
+def heldout_rows(rng: Random, source: Iterator[Note]) -> list[dict[str, Any]]:
+    """One question each; half in the ShareGPT rows' way of asking, half in the Alpaca rows'."""
+    rows = []
+    for i in range(HELDOUT_ROWS):
+        own = {"instruction": pick(rng, INSTRUCTIONS)} if i % 2 else {"system": SYSTEM}
+        rows.append(sharegpt(f"heldout-{i + 1:03}", [next(source)], **own))
+    return rows
+
+
+def make(folder: Path) -> None:
+    """Write the three files into `folder`."""
+    rng, taken = Random(7), set[str]()
+    source = notes(rng, taken)
+    folder.mkdir(parents=True, exist_ok=True)
+    array(folder / "train_sharegpt.json", sharegpt_rows(rng, source, taken))
+    lines(folder / "train_alpaca.jsonl", alpaca_rows(rng, source))
+    array(folder / "heldout.json", heldout_rows(rng, notes(rng, taken, NEW_WORDS_EVERY)))
+
+
+def array(path: Path, rows: list[dict[str, Any]]) -> None:
+    """A JSON array with a row on each line."""
+    path.write_bytes(("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n").encode())
+
+
+def lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    """JSON lines."""
+    path.write_bytes("".join(json.dumps(row) + "\n" for row in rows).encode())
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]) if len(sys.argv) > 1 else FOLDER)

@@ -1,0 +1,184 @@
+"""recipes/sft.py: pinned by exact losses, equal after a resume, the same on two processes, clear where it refuses."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sft
+import tiny
+import torch
+from safetensors.torch import load_file
+
+from nlpft import config
+from nlpft.data.convert import Options, convert
+from nlpft.data.tokenizer import TextTokenizer
+from nlpft.errors import ConfigError, DataError, ModelError, RunExists
+
+RECIPE = Path(sft.__file__)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory, tiny_folder):
+    folder = tmp_path_factory.mktemp("sft")
+    rows = [tiny.chat("word " * (1 + n % 9), f"reply {n} " * (1 + n % 7)) for n in range(40)]
+    convert([tiny.write_json(folder / "rows.json", rows)], folder / "out", TextTokenizer(tiny_folder), Options())
+    return folder / "out"
+
+
+def words(run: Path, model: Path, dataset: Path, *more: str) -> list[str]:
+    fixed = {"model": model, "output_dir": run, "data.train": dataset, "data.max_length": 128, "data.packs_per_step": 3,
+             "max_steps": 6, "optim.lr": 0.01, "optim.warmup": 0, "seed": 1}  # fmt: skip
+    return [*(word for key, value in fixed.items() for word in (f"--{key}", str(value))), *more]
+
+
+def train(run: Path, model: Path, dataset: Path, *more: str) -> list[dict]:
+    sft.main(config.parse(sft.Config, words(run, model, dataset, *more)))
+    return metrics(run)
+
+
+def metrics(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").open()]
+
+
+def losses(lines: list[dict], kind: str = "train") -> list[float]:
+    return [line["loss"] for line in lines if line["kind"] == kind]
+
+
+METHODS = {
+    "full": ["--tuning.name", "full"],
+    "lora": ["--tuning.name", "lora", "--tuning.rank", "4"],
+    "freeze": ["--tuning.name", "freeze", "--tuning.train_last", "1"],
+}
+PINNED: dict[str, list[float]] = {}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_losses_are_pinned(method, tmp_path, tiny_folder, dataset):
+    got = losses(train(tmp_path / "run", tiny_folder, dataset, *METHODS[method]))
+    assert got == pytest.approx(PINNED[method], rel=1e-4)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_resuming_equals_not_stopping(method, tmp_path, tiny_folder, dataset):
+    more = [
+        *METHODS[method],
+        "--checkpoint.every",
+        "1",
+        "--checkpoint.keep",
+        "99",
+        "--data.eval",
+        str(dataset),
+        "--eval_every",
+        "2",
+    ]
+    if method == "lora":
+        more += ["--tuning.dropout", "0.3"]
+    whole = train(tmp_path / "whole", tiny_folder, dataset, *more)
+    train(tmp_path / "parts", tiny_folder, dataset, *more)
+    for step in (4, 5, 6):  # as if killed after step 3
+        shutil.rmtree(tmp_path / "parts" / "checkpoints" / f"step-{step:08d}")
+    shutil.rmtree(tmp_path / "parts" / "model")
+    resumed = train(tmp_path / "parts", tiny_folder, dataset, *more, "--resume")
+    assert [(m["kind"], m["step"]) for m in resumed] == [(m["kind"], m["step"]) for m in whole]
+    assert [m["loss"] for m in resumed] == [m["loss"] for m in whole]
+    a, b = (
+        load_file(tmp_path / run / "checkpoints" / "step-00000006" / "weights.safetensors")
+        for run in ("whole", "parts")
+    )
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_two_processes_give_the_losses_of_one(tmp_path, tiny_folder, dataset):
+    # 40 rows in 3 packs a step: the last step of an epoch is uneven, and one process has less than the other
+    more = ["--data.eval", str(dataset), "--eval_every", "3", "--tuning.rank", "4"]
+    one = train(tmp_path / "one", tiny_folder, dataset, *more)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", str(RECIPE)]
+    subprocess.run(
+        [*launch, *words(tmp_path / "two", tiny_folder, dataset, *more)], check=True, capture_output=True, timeout=300
+    )
+    two = metrics(tmp_path / "two")
+    assert [(m["kind"], m["step"], m["targets"]) for m in one] == [(m["kind"], m["step"], m["targets"]) for m in two]
+    assert losses(one) == pytest.approx(losses(two), rel=1e-4)
+    assert losses(one, "eval") == pytest.approx(losses(two, "eval"), rel=1e-4)
+
+
+def test_stops_early_and_keeps_the_best(tmp_path, tiny_folder, dataset):
+    more = [
+        "--data.eval",
+        str(dataset),
+        "--eval_every",
+        "1",
+        "--patience",
+        "2",
+        "--max_steps",
+        "40",
+        "--optim.lr",
+        "3",
+        "--tuning.name",
+        "full",
+    ]
+    lines = train(tmp_path / "run", tiny_folder, dataset, *more)
+    evals = losses(lines, "eval")
+    best = evals.index(min(evals)) + 1
+    assert len(evals) == best + 2 < 40
+    kept = load_file(tmp_path / "run" / "checkpoints" / f"step-{best:08d}" / "weights.safetensors")
+    final = load_file(tmp_path / "run" / "model" / "model.safetensors")
+    assert all(torch.equal(final[name], kept[name]) for name in final)
+
+
+def test_the_run_folder_says_what_ran(tmp_path, tiny_folder, dataset):
+    train(tmp_path / "run", tiny_folder, dataset, "--trackers", "tensorboard", "--max_steps", "2")
+    said = config.load(sft.Config, tmp_path / "run" / "config.yaml")
+    assert said == config.parse(
+        sft.Config, words(tmp_path / "run", tiny_folder, dataset, "--trackers", "tensorboard", "--max_steps", "2")
+    )
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__
+    assert environment["data"]["train"]["fingerprint"]
+    assert list((tmp_path / "run").rglob("events.out.tfevents*"))
+    for file in ("adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "chat_template.jinja"):
+        assert (tmp_path / "run" / "model" / file).is_file()
+
+
+@pytest.mark.parametrize(
+    ("more", "error", "said"),
+    [
+        (["--data.train", "nowhere"], DataError, "nowhere: not a dataset folder"),
+        (["--data.max_length", "20"], DataError, r"rows are longer than data\.max_length 20"),
+        (["--data.max_length", "1000"], ConfigError, "more than the model's context, 256 tokens"),
+        (["--data.packs_per_step", "0"], ConfigError, r"data\.packs_per_step 0"),
+        (["--model", "./no_such_folder"], ModelError, "no_such_folder"),
+        (["--tuning.targets", "w_proj"], ConfigError, "q_proj"),
+        (["--tuning.name", "freeze", "--tuning.train_last", "9"], ConfigError, "the model has 3 blocks"),
+        (["--optim.lr", "0"], ConfigError, r"optim\.lr 0"),
+        (["--trackers", "tensorbord"], ConfigError, "tensorboard"),
+    ],
+)
+def test_what_cannot_run_is_refused_before_anything_is_written(tmp_path, tiny_folder, dataset, more, error, said):
+    with pytest.raises(error, match=said):
+        train(tmp_path / "run", tiny_folder, dataset, *more)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_in_use_is_refused(tmp_path, tiny_folder, dataset):
+    train(tmp_path / "run", tiny_folder, dataset, "--max_steps", "1")
+    with pytest.raises(RunExists, match="--resume"):
+        train(tmp_path / "run", tiny_folder, dataset)
+
+
+def test_a_resume_with_other_settings_is_refused(tmp_path, tiny_folder, dataset):
+    train(tmp_path / "run", tiny_folder, dataset, "--max_steps", "2")
+    with pytest.raises(ConfigError, match=r"(?s)optim\.lr.*0\.01.*0\.5"):
+        train(tmp_path / "run", tiny_folder, dataset, "--max_steps", "2", "--resume", "--optim.lr", "0.5")
+
+
+def test_a_user_error_exits_with_2_and_no_traceback(tmp_path, tiny_folder, dataset):
+    command = [sys.executable, str(RECIPE), *words(tmp_path / "run", tiny_folder, dataset, "--optim.lrr", "1")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "--optim.lr" in done.stderr
+    assert "Traceback" not in done.stderr
