@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nlpft.errors import RunExists
+from nlpft.errors import ModelError, RunExists
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,10 @@ class RunDir:
     @property
     def environment(self) -> Path:
         return self.path / "environment.json"
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data.json"
 
     @property
     def metrics(self) -> Path:
@@ -58,8 +62,19 @@ class RunDir:
                 f"{self.path}: already holds a run; go on with it by --resume, or choose another --output_dir"
             )
 
-    def start(self, config: str, environment: dict[str, Any]) -> None:
+    def start(self, config: str, environment: dict[str, Any], data: dict[str, Any]) -> None:
         """Make the folder and write down what is about to run."""
         self.path.mkdir(parents=True, exist_ok=True)
-        self.environment.write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
+        for path, facts in ((self.environment, environment), (self.data, data)):
+            path.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         self.config.write_text(config, encoding="utf-8")
+
+
+def model_folder(path: str) -> str:
+    """`path`, or the model in it where `path` is a run's folder. Raises ModelError where that run has not got one yet."""
+    run = RunDir(Path(path).expanduser())
+    if not run.config.is_file():
+        return path
+    if not run.model.is_dir():
+        raise ModelError(f"{path}: a run without a model/: it has not come to its end; go on with it by --resume")
+    return str(run.model)

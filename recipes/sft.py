@@ -75,7 +75,7 @@ def main(cfg: Config) -> None:
     static = accelerator.device.type == "cuda"
     train = PackedData(cfg.data.train, cfg.data.max_length, static_shapes=static)
     held_out = PackedData(cfg.data.eval, cfg.data.max_length, static_shapes=static) if cfg.data.eval else None
-    facts = store.info(cfg.data.train)
+    facts = store.facts(cfg.data.train)
     max_steps = cfg.max_steps or max(1, round(cfg.epochs * train.steps_per_epoch(cfg.data.packs_per_step)))
 
     # model: pretrained weights, which of them train, and what they are scored by
@@ -94,8 +94,8 @@ def main(cfg: Config) -> None:
         state = checkpoint.load(accelerator, newest, model, optimizer)
         best, first_step = Best(cfg.patience, **state["best"]), state["step"]
     if accelerator.is_main_process:
-        data = {"train": facts, "eval": store.info(cfg.data.eval) if cfg.data.eval else None}
-        run.start(config.dump(cfg), environment(cfg.seed, data))
+        data = {"train": facts, "eval": store.facts(cfg.data.eval) if cfg.data.eval else None}
+        run.start(config.dump(cfg), environment(cfg.seed), data)
     accelerator.wait_for_everyone()
     accelerator.init_trackers("nlpft", config=config.flat_text(cfg))
 

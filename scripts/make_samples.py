@@ -2,12 +2,13 @@
 
 A note in plain English becomes one line of five fields: "On Monday Anna took three books." -> OUT|Anna|3|books|Mon
 
-train_sharegpt.json and train_alpaca.jsonl teach it; heldout.json asks for lines that no training row holds, a part of them
-with names and things that no training row mentions. All of it is drawn here, from the words below.
+train_sharegpt.json and train_alpaca.jsonl teach it; heldout.json asks for lines that no training row holds, a third of
+them with names and things that no training row mentions. All of it is drawn here, from the words below.
 
     python scripts/make_samples.py [FOLDER]
 """
 
+# ruff: noqa: SIM905  lists of words read better as text
 import json
 import sys
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from typing import Any
 FOLDER = Path(__file__).parents[1] / "recipes" / "samples"
 SHAREGPT_ROWS, ALPACA_ROWS, HELDOUT_ROWS = 180, 130, 120
 EXCHANGES = (1, 1, 2, 1, 1, 3, 1, 1, 2, 1)  # of the training conversations in turn
-NEW_WORDS_EVERY = 4  # every so many held-out notes has a name and a thing that training never mentions
+NEW_WORDS_EVERY = 3  # every so many held-out notes has a name and a thing that training never mentions
 
 SENTENCES = {
     "OUT": (
@@ -38,30 +39,30 @@ SENTENCES = {
         "{who} reserved {count} {item} for {day}.",
         "For {day} {who} reserved {count} {item}.",
         "{who} booked {count} {item} for {day}.",
-        "{who} called on {day} and booked {count} {item}.",
+        "{who} called to book {count} {item} for {day}.",
     ),
 }
 NAMES = (
     "Anna Ben Clara David Emma Frank Grace Henry Irene Jack Kate Leo Maria Oscar Paul Rosa Sam Tina Victor "
     "Alice Bruno Diana Eric Felix Hannah Ivan Julia Karl Linda Martin Oliver Peter Ruth Simon Thomas Laura Adam"
 ).split()
-THINGS = "books cameras bikes keys tents maps games drills lamps chairs radios cables ladders tables boxes helmets".split()
+THINGS = "books cameras bikes keys tents maps games drills lamps chairs radios cables ladders tables boxes".split()
 NEW_NAMES = "Carlos Helen Lucas Sarah Walter Robert".split()
-NEW_THINGS = "guitars phones ropes bags".split()
-COUNTS = "one two three four five six seven eight nine".split()
+NEW_THINGS = "phones ropes bags cups".split()
+COUNTS = "two three four five six seven eight nine".split()
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 
-SYSTEM = "Write the log line."
+SYSTEM = "You keep the desk log."
 INSTRUCTIONS = ("Write the log line.", "Write this note as a log line.", "Log this note.")
 
 
 @dataclass(frozen=True)
 class Note:
-    """One thing that happened at the desk."""
+    """One thing that happened at the desk, as words of the sentence that tells it."""
 
     action: str
     who: str
-    count: int
+    count: str
     item: str
     day: str
     sentence: str
@@ -69,7 +70,7 @@ class Note:
     @property
     def line(self) -> str:
         """The record that answers it: ACTION|who|count|item|day."""
-        return f"{self.action}|{self.who}|{self.count}|{self.item}|{self.day[:3]}"
+        return f"{self.action}|{self.who}|{2 + COUNTS.index(self.count)}|{self.item}|{self.day[:3]}"
 
 
 def pick(rng: Random, choices: Any) -> Any:
@@ -80,10 +81,8 @@ def pick(rng: Random, choices: Any) -> Any:
 def draw(rng: Random, names: list[str], things: list[str]) -> Note:
     """A note of words from `names` and `things`."""
     action = pick(rng, tuple(SENTENCES))
-    count = 1 + int(rng.random() * len(COUNTS))
-    who, item, day = pick(rng, names), pick(rng, things), pick(rng, DAYS)
-    item = item[:-2] if count == 1 and item.endswith("xes") else item[:-1] if count == 1 else item
-    sentence = pick(rng, SENTENCES[action]).format(who=who, count=COUNTS[count - 1], item=item, day=day)
+    who, count, item, day = pick(rng, names), pick(rng, COUNTS), pick(rng, things), pick(rng, DAYS)
+    sentence = pick(rng, SENTENCES[action]).format(who=who, count=count, item=item, day=day)
     return Note(action, who, count, item, day, sentence)
 
 

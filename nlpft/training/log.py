@@ -96,8 +96,8 @@ def keep_until(path: Path, step: int) -> None:
         path.write_text("".join(kept), encoding="utf-8")
 
 
-def environment(seed: int, data: dict[str, Any]) -> dict[str, Any]:
-    """Versions, device, seed and data fingerprints: what it takes to repeat a run."""
+def environment(seed: int) -> dict[str, Any]:
+    """Versions, device and seed: what it takes, with the configuration and the data, to repeat a run."""
     cuda = torch.cuda.is_available()
     return {
         "command": sys.argv,
@@ -109,7 +109,6 @@ def environment(seed: int, data: dict[str, Any]) -> dict[str, Any]:
         "packages": {name: version(name) for name in PACKAGES},
         "commit": commit(),
         "seed": seed,
-        "data": data,
     }
 
 

@@ -52,7 +52,11 @@ METHODS = {
     "lora": ["--tuning.name", "lora", "--tuning.rank", "4"],
     "freeze": ["--tuning.name", "freeze", "--tuning.train_last", "1"],
 }
-PINNED: dict[str, list[float]] = {}
+PINNED = {  # a change here is a change of what users' runs compute: say why in the commit
+    "full": [6.03013, 5.98307, 5.41088, 5.04877, 4.86943, 4.78356],
+    "lora": [6.03013, 5.99635, 5.86163, 5.83137, 5.81222, 5.80450],
+    "freeze": [6.03013, 5.91995, 5.85077, 5.80441, 5.80923, 5.81122],
+}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -138,7 +142,7 @@ def test_the_run_folder_says_what_ran(tmp_path, tiny_folder, dataset):
     )
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert environment["packages"]["torch"] == torch.__version__
-    assert environment["data"]["train"]["fingerprint"]
+    assert json.loads((tmp_path / "run" / "data.json").read_text())["train"]["fingerprint"]
     assert list((tmp_path / "run").rglob("events.out.tfevents*"))
     for file in ("adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "chat_template.jinja"):
         assert (tmp_path / "run" / "model" / file).is_file()

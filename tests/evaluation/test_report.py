@@ -1,0 +1,288 @@
+"""The page of a run: self-contained, escaped, complete, and plain about what is missing."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from nlpft import cli
+from nlpft.errors import DataError, UserError
+from nlpft.evaluation import report
+
+VOID = {"meta", "br", "line", "circle", "use", "path", "stop"}
+EVIL = "<script>alert('x')</script>"
+
+
+class Page(HTMLParser):
+    """The page's elements, text and ids; notes an end tag that closes nothing."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.open, self.crossed, self.words = [], [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag not in VOID and (not self.open or self.open.pop() != tag):
+            self.crossed.append(tag)
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split()).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def sample(i, right, loss, answer):
+    prompt = [{"role": "user", "content": f"Question {i} {EVIL}"}]
+    return {
+        "doc_id": i,
+        "doc": {"source": f"heldout.json:{i + 1}", "messages": prompt},
+        "target": "yes",
+        "arguments": [],
+        "resps": [[answer]],
+        "filtered_resps": [answer],
+        "filter": "none",
+        "metrics": ["exact_match"],
+        "doc_hash": str(i),
+        "exact_match": float(right),
+        "loss_sum": loss,
+        "tokens": 10,
+    }
+
+
+def evaluate(run, label, rows):
+    folder = run / "eval" / label
+    folder.mkdir(parents=True)
+    values = {"alias": "heldout", "exact_match,none": sum(r["exact_match"] for r in rows) / len(rows)}
+    results = {"results": {"heldout": values}, "nlpft": {"model": "tiny", "label": label, "adapter": None}}
+    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "samples_heldout.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+
+
+def train_line(step, loss=2.0):
+    figures = {"targets": 300, "tokens": 512, "grad_norm": 1.0, "lr": 1e-4, "seconds": 0.5, "memory_gib": 1.2}
+    return json.dumps({"kind": "train", "step": step, "loss": loss, "epoch": 0.1, **figures}) + "\n"
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """A run of which nothing but the configuration is there."""
+    return make_bare(tmp_path / "run")
+
+
+@pytest.fixture
+def run(tmp_path):
+    return make_run(tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory):
+    """The page of a run with everything in it."""
+    return report.write_report(make_run(tmp_path_factory.mktemp("full") / "run")).read_text(encoding="utf-8")
+
+
+def make_bare(run):
+    run.mkdir()
+    (run / "config.yaml").write_text("model: tiny\nnote: <b>bold</b>\n")
+    return run
+
+
+def make_run(run):
+    """A run with everything in it: of 40 items the base gets 10 right, the adapter the 30 others."""
+    make_bare(run)
+    metrics = [train_line(s, 2.0 - s / 50) for s in range(1, 31)]
+    metrics.insert(20, json.dumps({"kind": "eval", "step": 20, "loss": 1.75, "targets": 900, "best": True}) + "\n")
+    (run / "metrics.jsonl").write_text("".join(metrics))
+    (run / "environment.json").write_text(json.dumps({"torch": "2.11", "data": {"train": "sha256:ab"}}))
+    counts = {"rows_read": 1020, "kept": 1000, "rejected": {"unknown role": 20}, "tokens": 9000, "learnt_tokens": 800}
+    (run / "data.json").write_text(json.dumps({"train": {"folder": "data/train", **counts}}))
+    evaluate(run, "base", [sample(i, i < 10, 20.0 + i % 5, f"base {i}") for i in range(40)])
+    evaluate(run, "tuned", [sample(i, i >= 10, 15.0 + i % 3, f"tuned {i} {EVIL}") for i in range(40)])
+    return run
+
+
+def page_of(run):
+    return Page(report.write_report(run).read_text(encoding="utf-8"))
+
+
+def test_page_needs_nothing_outside_itself(html):
+    fetched = r"""(?:src|href|action|data)\s*=\s*["']?\s*(?:https?:)?//|url\(\s*["']?(?:https?:)?//|@import"""
+    assert not re.search(fetched, html)
+    assert {"script", "link", "iframe", "object", "img"}.isdisjoint(tag for tag, _ in Page(html).tags)
+
+
+def test_what_models_and_users_wrote_is_escaped(html):
+    assert "<script" not in html
+    assert "<b>bold</b>" not in html
+    words = Page(html).text
+    assert f"Question 10 {EVIL}" in words
+    assert f"tuned 10 {EVIL}" in words
+
+
+def test_markup_is_well_formed_and_ids_are_unique(html):
+    page = Page(html)
+    assert page.crossed == []
+    assert page.open == []
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    used = {attrs["xlink:href"] for _, attrs in page.tags if "xlink:href" in attrs}
+    assert used <= {f"#{name}" for name in ids}
+
+
+def test_page_can_be_read_by_a_screen_reader(html):
+    page = Page(html)
+    assert ("html", {"lang": "en"}) in page.tags
+    assert all("scope" in attrs for tag, attrs in page.tags if tag == "th")
+    figures = [attrs for tag, attrs in page.tags if tag == "figure"]
+    assert len(figures) == 3
+    assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in figures)
+    assert [tag for tag, _ in page.tags if tag in ("h1", "h2")] == ["h1", *["h2"] * 5]
+
+
+def test_headline_says_how_much_better_and_how_sure(html):
+    text = Page(html).text
+    headline = text[: text.index("Evaluation")]
+    assert (
+        "tuned is better than the base model on heldout exact match 25.0 % → 75.0 % (+50.0 points, 95 % interval"
+        in headline
+    )
+    assert "heldout loss" in headline
+
+
+def test_headline_does_not_claim_what_is_not_shown(bare):
+    evaluate(bare, "base", [sample(i, i < 10, 20.0 + i % 2, "a") for i in range(40)])
+    evaluate(bare, "tuned", [sample(i, i < 11, 20.0 + (i + i // 3) % 2, "b") for i in range(40)])
+    assert "No difference between tuned and the base model is shown on any of 2 measures." in page_of(bare).text
+
+
+def test_headline_tells_of_an_adapter_without_effect(bare):
+    for label in ("base", "tuned"):
+        evaluate(bare, label, [sample(i, i < 10, 20.0, "a") for i in range(40)])
+    text = page_of(bare).text
+    assert "tuned gives identical answers: the adapter may not be active" in text[: text.index("Evaluation")]
+
+
+def test_every_section_shows_the_runs_own_figures(html):
+    text = Page(html).text
+    assert "tokens learnt 9,000" in text
+    assert "tokens/s, median 1,024" in text
+    assert "best evaluation loss 1.750 at step 20" in text
+    assert "rejected: unknown role 20" in text
+    assert "Rows kept and rejected add up to the rows read" in text
+    assert "data.train sha256:ab" in text
+    assert "note: <b>bold</b>" in text
+
+
+def test_rows_that_are_unaccounted_for_are_pointed_out(run):
+    (run / "data.json").write_text(json.dumps({"train": {"rows_read": 10, "kept": 7, "rejected": {"unknown role": 1}}}))
+    assert "train: 2 of the rows read are neither kept nor rejected" in page_of(run).text
+
+
+def test_changed_answers_come_first_and_show_both_directions(html):
+    text = Page(html).text
+    shown = re.findall(r"heldout\.json:\d+ (gained|lost|unchanged)", text)
+    assert shown == ["gained", "lost"] * 6
+    assert "base: right base 0 tuned: wrong tuned 0" in text
+
+
+def test_few_changes_are_filled_up_with_unchanged_items(bare):
+    evaluate(bare, "base", [sample(i, i < 10, 20.0, "a") for i in range(40)])
+    evaluate(bare, "tuned", [sample(i, i < 11, 20.0, "b") for i in range(40)])
+    shown = re.findall(r"heldout\.json:\d+ (gained|lost|unchanged)", page_of(bare).text)
+    assert shown == ["gained", *["unchanged"] * (report.ANSWERS - 1)]
+
+
+def test_what_is_missing_is_said_with_the_remedy(bare):
+    text = page_of(bare).text
+    assert "No evaluation yet" in text
+    assert f"nlpft eval {bare} --heldout FILE -o {bare / 'eval' / 'tuned'}" in text
+    assert "No training steps are recorded" in text
+    assert "data.json is missing" in text
+    assert "No environment.json" in text
+
+
+def test_evaluation_without_the_base_model_is_shown_by_itself(bare):
+    evaluate(bare, "tuned", [sample(i, i < 10, 20.0, "a") for i in range(40)])
+    text = page_of(bare).text
+    assert "The base model has not been evaluated" in text
+    assert "tuned heldout exact match 0.250" in text
+
+
+def test_evaluations_of_other_items_are_refused_on_the_page(run):
+    evaluate(run, "other", [sample(i, True, 20.0, "a") for i in range(39)])
+    text = page_of(run).text
+    assert "other could not be compared with the base model" in text
+    assert "39 in both, 1 only in" in text
+    assert "tuned is better" in text
+
+
+def test_killed_and_resumed_run_counts_each_step_once(bare):
+    lines = [*map(train_line, range(1, 6)), train_line(5, 1.5), train_line(6)[:40]]
+    (bare / "metrics.jsonl").write_text("".join(lines))
+    train, evals, unreadable = report.read_metrics(bare / "metrics.jsonl")
+    assert [line["step"] for line in train] == [1, 2, 3, 4, 5]
+    assert (train[-1]["loss"], evals, unreadable) == (1.5, [], 1)
+    assert "1 line of metrics.jsonl could not be read and is left out" in page_of(bare).text
+
+
+def test_long_curves_keep_their_mean():
+    steps, losses, targets = (
+        np.arange(6 * report.POINTS),
+        np.linspace(3, 1, 6 * report.POINTS),
+        np.full(6 * report.POINTS, 7.0),
+    )
+    at, thinned = report.thin(steps, losses, targets)
+    assert len(at) == report.POINTS
+    assert at[-1] == steps[-1]
+    assert thinned.mean() == pytest.approx(losses.mean(), rel=1e-9)
+
+
+def test_a_loss_that_is_not_a_number_does_not_stop_the_page(bare):
+    (bare / "metrics.jsonl").write_text(
+        train_line(1) + train_line(2, None) + '{"kind": "eval", "step": 2, "loss": NaN}\n'
+    )
+    assert "steps 2" in page_of(bare).text
+
+
+def test_a_log_likelihood_is_no_answer():
+    assert report.answer({"resps": [[[-3.25, False]], [[-4.0, True]]]}) is None
+    assert report.answer({"resps": [[["-3.25", "False"]]]}) is None
+    assert report.answer({"resps": [["42"]]}) == "42"
+
+
+def test_same_run_gives_the_same_page(run, tmp_path):
+    first, second = (report.write_report(run, tmp_path / name).read_bytes() for name in ("a.html", "b.html"))
+    assert first == second
+
+
+def test_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match="--output_dir"):
+        report.write_report(tmp_path)
+
+
+def test_damaged_file_leaves_the_old_page(run):
+    old = report.write_report(run).read_bytes()
+    (run / "environment.json").write_text("{")
+    with pytest.raises(DataError, match=r"environment\.json: not JSON"):
+        report.write_report(run)
+    assert (run / "report.html").read_bytes() == old
+    assert not list(run.glob(".*"))
+
+
+def test_command_writes_where_it_is_told(run, tmp_path, capsys):
+    assert cli.main(["report", str(run), "-o", str(tmp_path / "page.html")]) == 0
+    assert capsys.readouterr().out.strip() == str(tmp_path / "page.html")
+    assert (tmp_path / "page.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert cli.main(["report", str(run), "-o", str(tmp_path / "no" / "page.html")]) == 2
