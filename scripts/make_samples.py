@@ -1,6 +1,6 @@
 """Write recipes/samples/: the log of a lending desk, a skill that 135M parameters learn in two minutes on two cores.
 
-A note in plain English becomes one line of five fields: "On Monday Anna took three books." -> OUT|Anna|3|books|Mon
+A note in plain English becomes one line of five fields: "On Monday Anna took three books." -> borrow|Anna|3|books|Mon
 
 train_sharegpt.json and train_alpaca.jsonl teach it; heldout.json asks for lines that no training row holds, a third of
 them with names and things that no training row mentions. All of it is drawn here, from the words below.
@@ -23,19 +23,19 @@ EXCHANGES = (1, 1, 2, 1, 1, 3, 1, 1, 2, 1)  # of the training conversations in t
 NEW_WORDS_EVERY = 3  # every so many held-out notes has a name and a thing that training never mentions
 
 SENTENCES = {
-    "OUT": (
+    "borrow": (
         "{who} borrowed {count} {item} on {day}.",
         "On {day} {who} borrowed {count} {item}.",
         "{who} took {count} {item} on {day}.",
         "{who} came in on {day} and took {count} {item}.",
     ),
-    "IN": (
+    "return": (
         "{who} returned {count} {item} on {day}.",
         "On {day} {who} returned {count} {item}.",
         "{who} brought back {count} {item} on {day}.",
         "{who} came in on {day} and brought back {count} {item}.",
     ),
-    "HOLD": (
+    "reserve": (
         "{who} reserved {count} {item} for {day}.",
         "For {day} {who} reserved {count} {item}.",
         "{who} booked {count} {item} for {day}.",
@@ -69,7 +69,7 @@ class Note:
 
     @property
     def line(self) -> str:
-        """The record that answers it: ACTION|who|count|item|day."""
+        """The record that answers it: action|who|count|item|day."""
         return f"{self.action}|{self.who}|{2 + COUNTS.index(self.count)}|{self.item}|{self.day[:3]}"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "recipes" / "samples"
-LINE = re.compile(r"(OUT|IN|HOLD)\|[A-Z][a-z]+\|[2-9]\|[a-z]+\|(Mon|Tue|Wed|Thu|Fri|Sat|Sun)")
+LINE = re.compile(r"(borrow|return|reserve)\|[A-Z][a-z]+\|[2-9]\|[a-z]+\|(Mon|Tue|Wed|Thu|Fri|Sat|Sun)")
 
 
 def sharegpt(name: str) -> list[dict]:

@@ -1,0 +1,69 @@
+"""The command line: what is wrong gets one message, exit code 2 and no traceback."""
+
+import json
+
+import pytest
+import tiny
+
+from nlpft import cli
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("convrt x", "did you mean 'convert'"),
+        ("convert", "files"),
+        ("convert gone.json -o out --model TINY", "gone.json: no such file"),
+        ("convert text.txt -o out --model TINY", "text.txt:1: not JSON"),
+        ("convert other.json -o out --model TINY", "none of 2 rows can be used"),
+        ("convert empty.json -o out --model TINY", "none of 0 rows"),
+        ("convert good.json -o out --model TINY --max_length 100000", "context of TINY, 256 tokens"),
+        ("convert good.json -o out --model TINY --max_length 0", "max_length 0"),
+        ("convert good.json -o out --model ./gone", "gone"),
+        ("convert good.json -o out --model TINY --template chatmI", "did you mean 'chatml'"),
+        ("convert good.json -o out --model TINY --format sharegtp", "did you mean 'sharegpt'"),
+        ("convert good.json -o out --modle TINY", "--model"),
+        ("convert good.json -o good.json/out --model TINY", "cannot be written"),
+        ("eval TINY --heldout gone.json -o out", "gone.json: no such file"),
+        ("eval ./gone --heldout good.json -o out", "gone"),
+        ("eval TINY --heldout other.json -o out", "other.json:1: unknown format"),
+        ("compare gone also_gone", "gone"),
+        ("report gone", "gone"),
+        ("inspect gone", "gone: not a dataset folder"),
+        ("merge TINY -o out", "adapter"),
+        ("chat ./gone", "gone"),
+        ("train stf", "did you mean 'sft'"),
+        ("copy stf", "sft"),
+    ],
+)
+def test_a_mistake_gets_a_message_and_leaves_nothing(words, said, tmp_path, tiny_folder, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "TINY").symlink_to(tiny_folder)
+    tiny.write_json(tmp_path / "good.json", [tiny.chat("q", "a")])
+    tiny.write_json(tmp_path / "other.json", [{"x": 1}, {"y": 2}])
+    (tmp_path / "text.txt").write_text("just text\n")
+    (tmp_path / "empty.json").write_text("[]")
+    before = sorted(tmp_path.iterdir())
+    assert cli.main(words.split()) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert "Traceback" not in printed.err + printed.out
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_convert_then_convert_again_says_the_folder_is_in_use(tmp_path, tiny_folder, capsys):
+    file = tiny.write_json(tmp_path / "good.json", [tiny.chat("q", "a"), {"x": 1}])
+    words = ["convert", str(file), "-o", str(tmp_path / "out"), "--model", str(tiny_folder)]
+    assert cli.main(words) == 0
+    printed = capsys.readouterr().out
+    assert "rejected: unknown format" in printed
+    assert json.loads((tmp_path / "out" / "ledger.json").read_text())["rows_read"] == 2
+    assert cli.main(words) == 2
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_no_command_shows_the_commands(capsys):
+    assert cli.main([]) == 2
+    assert cli.main(["--help"]) == 0
+    assert "convert" in capsys.readouterr().out
+    assert cli.main(["--version"]) == 0

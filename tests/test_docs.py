@@ -1,0 +1,73 @@
+"""The README's commands run as they stand, its table points at files that exist, and the shipped configurations are valid."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import sft
+import tiny
+
+from nlpft import cli, config, plugins
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line.partition("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
+PROSE_COMMANDS = re.findall(r"`(nlpft [a-z]+ [^`]*runs/mine[^`]*)`", README)
+
+
+def test_the_first_two_commands_are_scripts_that_exist():
+    assert COMMANDS[:2] == ["bash scripts/quickstart.sh", "bash scripts/test.sh"]
+    assert all((ROOT / command.split()[1]).is_file() for command in COMMANDS[:2])
+
+
+def test_your_own_data_runs_from_file_to_report(tmp_path, tiny_folder, monkeypatch):
+    """The block 'Your own data', then the commands named in the prose behind it, on a tiny model."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", (tmp_path / "question").open("w+"))
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    rows = [tiny.chat(f"word {n}", f"reply {n}") for n in range(12)]
+    tiny.write_jsonl(tmp_path / "chats.jsonl", rows)
+    tiny.write_json(tmp_path / "more.json", rows)
+    tiny.write_json(tmp_path / "heldout.json", rows[:4])
+    nlpft_commands = [command for command in COMMANDS[3:] if command]
+    assert [shlex.split(c)[:2] for c in nlpft_commands] == [
+        ["nlpft", name] for name in ("convert", "inspect", "train", "eval", "compare")
+    ]
+    own = {"smollm2-135m": str(tiny_folder)}
+    base = f"nlpft eval {tiny_folder} --heldout heldout.json -o runs/mine/eval/base"
+    for command in [*nlpft_commands[:3], base, *nlpft_commands[3:], *PROSE_COMMANDS]:
+        words = [own.get(word, word) for word in shlex.split(command)[1:]]
+        if words[0] == "train":  # the default model and its context are not the tiny one's
+            words += ["--model", str(tiny_folder), "--data.max_length", "128"]
+        assert cli.main(words) == 0, command
+    assert len(PROSE_COMMANDS) == 3
+    assert (tmp_path / "runs/mine/report.html").stat().st_size > 10_000
+
+
+def test_the_table_points_at_what_exists():
+    table = README.split("## Where is ...")[1].split("##")[0]
+    rows = [line.split("|")[2] for line in table.splitlines() if line.startswith("|")][2:]
+    assert len(rows) >= 10
+    for row in rows:
+        folder = ROOT
+        for path in re.findall(r"`([^`]+)`", row):
+            found = ROOT / path if "/" in path else folder / path
+            folder = found.parent
+            assert found.exists(), path
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes/configs").glob("*.yaml")), ids=lambda p: p.name)
+def test_shipped_configurations_are_valid(path):
+    assert config.load(sft.Config, path).data.packs_per_step >= 1
+
+
+def test_recipes_are_short():
+    for path in (ROOT / "recipes").glob("*.py"):
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 150
+
+
+def test_every_command_is_in_the_readme():
+    for name in plugins.names("commands"):
+        assert re.search(rf"nlpft {name}\b|`{name}`", README), name
