@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny
 
 import nlpft
 
@@ -18,10 +19,11 @@ FLOORS = [
     {"data", "models"},
     {"tuning", "objectives", "search"},
     {"training", "evaluation"},
-    {"commands", "cli", "recipes"},
+    {"cli"},
+    {"commands", "recipes"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
-HEAVY = ("torch", "transformers", "datasets", "peft", "accelerate", "lm_eval")
+HEAVY = ("pandas", "torch", "transformers", "datasets", "peft", "accelerate", "lm_eval")
 
 
 def imports(path: Path) -> set[str]:
@@ -110,3 +112,11 @@ def test_optional_packages_have_a_home():
                 homes.setdefault(name.split(".")[0], set()).add(path.name)
     for package in ("gguf", "tensorboard", "wandb", "trackio", "lm_eval", "fastokens"):
         assert len(homes.get(package, set())) <= 1, f"{package} is imported in {homes[package]}"
+
+
+def test_a_conversion_loads_nothing_heavy(tmp_path, tiny_folder):
+    rows = [tiny.chat("q", "a"), tiny.chat("word " * 200, "too long for the tiny model")]
+    file = tiny.write_json(tmp_path / "rows.json", rows)
+    words = ["convert", str(file), "-o", str(tmp_path / "out"), "--model", str(tiny_folder)]
+    code = f"import sys; from nlpft.cli import main; main({words!r}); print('LOADED', *[m for m in {HEAVY} if m in sys.modules])"
+    assert run(code).splitlines()[-1] == "LOADED"

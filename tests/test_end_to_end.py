@@ -17,7 +17,16 @@ def test_a_few_steps_teach_the_samples_skill(tmp_path, smollm2, capsys):
     rows = json.loads((SAMPLES / "heldout.json").read_text())[:24]
     (tmp_path / "heldout.json").write_text(json.dumps(rows))
     run = tmp_path / "run"
-    words = ["--model", str(smollm2), "--data.train", str(tmp_path / "train"), "--output_dir", str(run), "--max_steps", "12"]
+    words = [
+        "--model",
+        str(smollm2),
+        "--data.train",
+        str(tmp_path / "train"),
+        "--output_dir",
+        str(run),
+        "--max_steps",
+        "12",
+    ]
     words += ["--data.max_length", "384", "--data.packs_per_step", "1", "--optim.lr", "2e-3", "--tuning.rank", "8"]
     sft.main(config.parse(sft.Config, words))
     losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").open()]

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pyarrow as pa
 
 from nlpft import plugins
 from nlpft.data import store
+from nlpft.data.columns import int32, strings, values
 from nlpft.data.ledger import Ledger, file_of
 from nlpft.data.read import Bad, read
 from nlpft.data.tokenize import tokenize
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.errors import DataError, RowRejected
 from nlpft.templates._chat import ChatTemplate
-from nlpft.types import Conversation, Record, Segment
+from nlpft.types import IGNORE, Conversation, Record, Segment
 
 BATCH = 2_000  # conversations that are tokenized together: enough for the encoder's threads, little memory
 
@@ -113,13 +115,13 @@ def _batch(
         except RowRejected as why:
             ledger.reject(row.source, why, _plain(row))
     batch = tokenize([segments for _, segments in rendered], template, tokenizer)
-    lengths = batch.column("length").to_numpy()
+    lengths = values(batch.column("length"))
     fits = lengths <= (limit or lengths.max(initial=0))
     for (row, _), length in itertools.compress(zip(rendered, lengths, strict=True), ~fits):
         ledger.reject(row.source, RowRejected("too long", f"{length} tokens, max_length is {limit}"), _plain(row))
-    batch = batch.append_column("source", pa.array([row.source for row, _ in rendered], pa.string())).filter(
-        pa.array(fits)
-    )
+    batch = batch.append_column("source", strings([row.source for row, _ in rendered]))
+    if not fits.all():
+        batch = batch.take(int32(np.flatnonzero(fits)))
     _count(batch, ledger)
     return batch
 
@@ -127,8 +129,8 @@ def _batch(
 def _count(batch: pa.RecordBatch, ledger: Ledger) -> None:
     for source in batch.column("source").to_pylist():
         ledger.kept[file_of(source)] += 1
-    ledger.tokens += sum(batch.column("length").to_pylist())
-    ledger.learnt_tokens += int((batch.column("labels").flatten().to_numpy() >= 0).sum())
+    ledger.tokens += int(values(batch.column("length")).sum())
+    ledger.learnt_tokens += int((values(batch.column("labels").flatten()) != IGNORE).sum())
 
 
 def _plain(row: Conversation) -> dict:

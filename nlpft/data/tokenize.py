@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from nlpft.data.columns import int32, lists
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.templates._chat import ChatTemplate
 from nlpft.types import IGNORE, Segment
@@ -39,16 +40,10 @@ def tokenize(rows: Sequence[Sequence[Segment]], template: ChatTemplate, tokenize
 
     ends = np.cumsum([len(row) for row in by_row], dtype=np.int64)
     token_ends = np.concatenate(([0], np.cumsum(lengths)))[ends]
-    return columns(ids, np.where(train, ids, np.int32(IGNORE)), np.concatenate(([0], token_ends)))
-
-
-def columns(ids: np.ndarray, labels: np.ndarray, offsets: np.ndarray) -> pa.RecordBatch:
-    """Arrow columns of rows that lie one behind the other in `ids` and `labels`, cut at `offsets` [rows + 1]."""
-    cuts = pa.array(offsets, pa.int32())
-    lists = [pa.ListArray.from_arrays(cuts, pa.array(values, pa.int32())) for values in (ids, labels)]
-    return pa.RecordBatch.from_arrays(
-        [*lists, pa.array(np.diff(offsets), pa.int32())], ["input_ids", "labels", "length"]
-    )
+    offsets = np.concatenate(([0], token_ends))
+    labels = np.where(train, ids, np.int32(IGNORE))
+    columns = [lists(ids, offsets), lists(labels, offsets), int32(np.diff(offsets))]
+    return pa.RecordBatch.from_arrays(columns, ["input_ids", "labels", "length"])
 
 
 def pieces(segments: Sequence[Segment], template: ChatTemplate, tokenizer: TextTokenizer) -> Iterator[Piece]:

@@ -5,7 +5,6 @@ Self-contained: one HTML file with inline SVG, no script and no network. What th
 
 import io
 import json
-import math
 import os
 import re
 from collections.abc import Sequence
@@ -129,7 +128,7 @@ def read_metrics(path: Path) -> tuple[list[dict], list[dict], int]:
 
 def column(rows: list[dict], key: str) -> np.ndarray:
     """Values of `key` [rows] as float64; NaN where a row has none."""
-    return np.array([math.nan if row.get(key) is None else row[key] for row in rows], dtype=np.float64)
+    return np.array([row.get(key) for row in rows], dtype=np.float64)
 
 
 def evaluations(folder: Path) -> list[Versus]:

@@ -14,7 +14,12 @@ from nlpft.data.read import read
 from nlpft.data.tokenizer import TextTokenizer
 
 FOLDER = Path(os.environ.get("NLPFT_CORPORA", "")) / "instruction"
-FILES = {"alpaca_en_999.json": 999, "sharegpt_200.json": 200, "sharegpt_zh_medical_1000.jsonl": 1000, "identity.json": 91}
+FILES = {
+    "alpaca_en_999.json": 999,
+    "sharegpt_200.json": 200,
+    "sharegpt_zh_medical_1000.jsonl": 1000,
+    "identity.json": 91,
+}
 
 pytestmark = pytest.mark.skipif(
     "NLPFT_CORPORA" not in os.environ, reason="set NLPFT_CORPORA to a folder of real corpora (see CONTRIBUTING)"
