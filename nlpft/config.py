@@ -91,10 +91,16 @@ def check_same(old: T, new: T, free: Sequence[str]) -> None:
 
 def _tyro(cls: type[T], words: list[str], default: T | None, prog: str | None) -> T:
     printed = io.StringIO()
-    extra = {} if default is None else {"default": default}
     try:
         with contextlib.redirect_stderr(printed):
-            return tyro.cli(cls, args=words, prog=prog, use_underscores=True, config=CONVENTIONS, **extra)
+            return tyro.cli(
+                cls,
+                args=words,
+                prog=prog,
+                default=tyro.MISSING_NONPROP if default is None else default,
+                use_underscores=True,
+                config=CONVENTIONS,
+            )
     except SystemExit as end:
         if not end.code:  # --help
             raise
@@ -139,7 +145,7 @@ def _plain(value: Any) -> Any:
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    out = {}
+    out: dict[str, Any] = {}
     for key, value in tree.items():
         out |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return out

@@ -1,6 +1,6 @@
 """Supervised fine-tuning of a causal language model on conversations: all weights, LoRA, or the last blocks.
 
-    accelerate launch recipes/sft.py --config recipes/configs/smollm2_lora.yaml --data.train DATASET --optim.lr 1e-4
+accelerate launch recipes/sft.py --config recipes/configs/smollm2_lora.yaml --data.train DATASET --optim.lr 1e-4
 """
 
 import sys
@@ -16,7 +16,7 @@ from nlpft import cli, config
 from nlpft.config import plugin
 from nlpft.data import loader, store
 from nlpft.data.loader import DataConfig, PackedData, Share
-from nlpft.models.load import load_model, load_tokenizer, save_model
+from nlpft.models.load import context, load_model, load_tokenizer, save_model
 from nlpft.rundir import RunDir
 from nlpft.training import checkpoint
 from nlpft.training.checkpoint import CheckpointConfig
@@ -81,7 +81,7 @@ def main(cfg: Config) -> None:
     # model: pretrained weights, which of them train, and what they are scored by
     tokenizer = load_tokenizer(cfg.model, facts.get("template"))
     model = load_model(cfg.model, cfg.dtype)
-    loader.check_context(cfg.data, model.config.max_position_embeddings)
+    loader.check_context(cfg.data, context(model))
     model = config.module_of(cfg.tuning).apply(model, cfg.tuning)
     optimizer = build_optimizer(model, cfg.optim)
     model, optimizer = accelerator.prepare(model, optimizer)

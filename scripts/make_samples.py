@@ -98,15 +98,6 @@ def notes(rng: Random, taken: set[str], new_words_every: int = 0) -> Iterator[No
             yield note
 
 
-def correction(rng: Random, note: Note) -> Note:
-    """What the desk says when `note` was wrong; its line is the whole line put right."""
-    if rng.random() < 0.5:
-        day = pick(rng, [day for day in DAYS if day != note.day])
-        return Note(note.action, note.who, note.count, note.item, day, f"Sorry, it was {day}.")
-    who = pick(rng, [name for name in NAMES if name != note.who])
-    return Note(note.action, who, note.count, note.item, note.day, f"Sorry, it was {who}.")
-
-
 def sharegpt(identity: str, exchanges: list[Note], system: str = "", instruction: str = "") -> dict[str, Any]:
     """A ShareGPT row: notes by the human, lines by gpt; `instruction` opens the first turn."""
     turns = [{"from": "system", "value": system}] if system else []
@@ -124,14 +115,11 @@ def alpaca(note: Note, instruction: str, with_input: bool, system: str = "") -> 
     return {**({"system": system} if system else {}), **asked, "output": note.line}
 
 
-def sharegpt_rows(rng: Random, source: Iterator[Note], taken: set[str]) -> list[dict[str, Any]]:
+def sharegpt_rows(rng: Random, source: Iterator[Note]) -> list[dict[str, Any]]:
     """Training conversations of one to three exchanges; six in seven have a system turn, the others an instruction."""
     rows = []
     for i in range(SHAREGPT_ROWS):
         exchanges = [next(source) for _ in range(EXCHANGES[i % len(EXCHANGES)])]
-        if len(exchanges) == 2 and i % 2:
-            exchanges[1] = correction(rng, exchanges[0])
-            taken.add(exchanges[1].line)
         own = {"instruction": pick(rng, INSTRUCTIONS)} if i % 7 == 0 else {"system": SYSTEM}
         rows.append(sharegpt(f"desk-{i + 1:03}", exchanges, **own))
     return rows
@@ -156,10 +144,11 @@ def heldout_rows(rng: Random, source: Iterator[Note]) -> list[dict[str, Any]]:
 
 def make(folder: Path) -> None:
     """Write the three files into `folder`."""
-    rng, taken = Random(7), set[str]()
+    rng = Random(7)
+    taken: set[str] = set()
     source = notes(rng, taken)
     folder.mkdir(parents=True, exist_ok=True)
-    array(folder / "train_sharegpt.json", sharegpt_rows(rng, source, taken))
+    array(folder / "train_sharegpt.json", sharegpt_rows(rng, source))
     lines(folder / "train_alpaca.jsonl", alpaca_rows(rng, source))
     array(folder / "heldout.json", heldout_rows(rng, notes(rng, taken, NEW_WORDS_EVERY)))
 

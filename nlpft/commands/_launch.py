@@ -1,6 +1,6 @@
 """`accelerate launch`, but the processes asked for are started, and its exit code and words are the recipe's own.
 
-python -m nlpft.commands._launch [LAUNCH OPTIONS] FILE [SETTINGS], which is what `nlpft train` becomes.
+python -m nlpft.commands._launch [LAUNCH OPTIONS] FILE [SETTINGS], as `nlpft train` runs it.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     def error(message: str) -> NoReturn:  # argparse's would print a page of usage first
         raise ConfigError(f"accelerate launch: {message}; see accelerate launch --help")
 
-    parser.error = error  # type: ignore[method-assign]
+    parser.error = error
     return parser.parse_args(words)
 
 

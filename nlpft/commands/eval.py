@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -29,6 +29,8 @@ class Config:
     """Format of the held-out file: sharegpt, alpaca, auto."""
     template: str = "auto"
     """Chat template of the held-out file: as in `nlpft convert`."""
+    batch_size: int = 64
+    """Held-out answers that are written at once."""
     max_new_tokens: int | None = None
     """Longest answer in tokens (default: the reference's length and half as much again)."""
     dtype: str = "auto"
@@ -50,7 +52,7 @@ def run(config: Config) -> int:
     model = load_model(name, config.dtype)
     parts = []
     if config.heldout:
-        parts.append(_heldout(config, model, name))
+        parts.append(_heldout(config, config.heldout, model, name))
     if config.tasks:
         from nlpft.evaluation import harness
         from nlpft.models.load import load_tokenizer
@@ -64,22 +66,20 @@ def run(config: Config) -> int:
     return 0
 
 
-def _heldout(config: Config, model, name: str):
+def _heldout(config: Config, file: Path, model: Any, name: str) -> tuple[dict[str, Any], results.Samples]:
     from nlpft.data.tokenizer import TextTokenizer
     from nlpft.evaluation import heldout
     from nlpft.models.pretrained import resolve
 
     tokenizer = TextTokenizer(resolve(name, weights=False))
-    data = heldout.load(
-        config.heldout, tokenizer, tokenizer.chat_template(config.template), config.format, config.harness.limit
-    )
+    data = heldout.load(file, tokenizer, tokenizer.chat_template(config.template), config.format, config.harness.limit)
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(f"answers to {config.heldout.name}", total=len(data.rows))
+        task = bar.add_task(f"answers to {file.name}", total=len(data.rows))
         return heldout.evaluate(
             model,
             tokenizer,
             data,
-            batch_size=config.harness.batch_size,
+            batch_size=config.batch_size,
             max_new_tokens=config.max_new_tokens,
             progress=lambda done: bar.update(task, completed=done),
         )

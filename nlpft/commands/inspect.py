@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nlpft.data import store
+from nlpft.data.columns import values
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.errors import ConfigError, DataError, ModelError
 from nlpft.models.pretrained import resolve
@@ -48,7 +49,7 @@ class Run(NamedTuple):
 
 
 def run(config: Config) -> int:
-    table = store.read(config.dataset)
+    table = plain(store.read(config.dataset))
     chosen = [find(table, config)] if config.source else list(range(min(config.rows, len(table))))
     console = Console(highlight=False)
     coloured = console.color_system is not None and not console.no_color
@@ -73,6 +74,15 @@ def show(
             console.print(text, soft_wrap=True, end="" if text.plain.endswith("\n") else "\n")
         console.print()
     console.print(legend(coloured), soft_wrap=True)
+
+
+def plain(table: pa.Table) -> pa.Table:
+    """`table` with token columns of the type that nlpft writes; other programs' datasets have 64-bit ones."""
+    for name in ("input_ids", "labels"):
+        if table.schema.field(name).type != store.SCHEMA.field(name).type:
+            column = table.column(name).cast(store.SCHEMA.field(name).type)
+            table = table.set_column(table.schema.get_field_index(name), name, column)
+    return table
 
 
 def find(table: pa.Table, config: Config) -> int:
@@ -113,13 +123,8 @@ def tokenizer_of(config: Config) -> TextTokenizer:
 
 def row(table: pa.Table, number: int) -> tuple[np.ndarray, np.ndarray]:
     """Token ids, int32 [tokens], and whether each is learnt, bool [tokens]."""
-    ids, labels = (array(table.column(name)[number].values) for name in ("input_ids", "labels"))
+    ids, labels = (values(table.column(name)[number].values) for name in ("input_ids", "labels"))
     return ids, labels != IGNORE
-
-
-def array(values: pa.Array) -> np.ndarray:
-    """Numbers without copying; Arrow's own `to_numpy` would import pandas, which takes longer than all the rest."""
-    return np.from_dlpack(values)
 
 
 def place(table: pa.Table, number: int) -> str:
@@ -138,7 +143,7 @@ def check(ids: np.ndarray, tokenizer: TextTokenizer, source: str) -> None:
 
 def header(source: str, learnt: np.ndarray) -> Text:
     """Place, length and learnt share of a row."""
-    share = f"{len(learnt):,} tokens, {learnt.sum():,} learnt ({learnt.mean():.0%})"
+    share = f"{len(learnt):,} tokens, {learnt.sum():,} learnt ({learnt.sum() / max(1, len(learnt)):.0%})"
     return Text.assemble((f"── {source}", "bold"), (f"  {share}", "dim"))
 
 
@@ -146,7 +151,7 @@ def runs(ids: np.ndarray, learnt: np.ndarray, tokenizer: TextTokenizer) -> Itera
     """The row as text. Tokens that are alike are decoded together: one alone may be part of a character."""
     special = np.isin(ids, list(tokenizer.special.values()))
     changes = np.flatnonzero((learnt[1:] != learnt[:-1]) | (special[1:] != special[:-1])) + 1
-    for start, end in itertools.pairwise([0, *changes.tolist(), len(ids)]):
+    for start, end in itertools.pairwise([0, *changes.tolist(), len(ids)] if len(ids) else []):
         yield Run(visible(decode(ids, start, end, tokenizer)), bool(learnt[start]), bool(special[start]))
 
 
@@ -234,7 +239,7 @@ def lengths_and_learnt(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     """Tokens and learnt tokens of each row, [rows]."""
     lengths, learnt = [], []
     for chunk in table.column("labels").chunks:
-        lengths.append(array(pc.list_value_length(chunk)))
-        before = np.concatenate(([0], np.cumsum(array(chunk.flatten()) != IGNORE)))
+        lengths.append(values(pc.list_value_length(chunk)))
+        before = np.concatenate(([0], np.cumsum(values(chunk.flatten()) != IGNORE)))
         learnt.append(np.diff(before[np.cumsum(lengths[-1])], prepend=0))
     return np.concatenate(lengths), np.concatenate(learnt)

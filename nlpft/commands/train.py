@@ -1,6 +1,8 @@
 """Train: `accelerate launch` of a recipe, on one process or many."""
 
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,10 +34,9 @@ ACCELERATORS = ("nvidia[0-9]*", "kfd", "dri/renderD*", "accel*", "davinci[0-9]*"
 
 
 def run(words: list[str]) -> int:
-    """Becomes the launcher's or the recipe's process, so that signals and the exit code need nobody to pass them on.
+    """Run the launcher, or where it would start one process the recipe itself, and return its exit code.
 
-    words: as typed behind `nlpft train`. Returns only where there is nothing to run.
-    Raises ConfigError where no recipe is named, or it does not exist.
+    words: as typed behind `nlpft train`. Raises ConfigError where no recipe is named, or it does not exist.
     """
     if not words or words[0] in ("-h", "--help"):
         print(usage())
@@ -43,8 +44,25 @@ def run(words: list[str]) -> int:
     options, recipe, settings = split(words)
     direct = {"-h", "--help"} & set(settings) or (not options and one_process())
     launcher = [] if direct else ["-m", "nlpft.commands._launch", *options]
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *launcher, str(recipe), *settings])
+    return follow([sys.executable, *launcher, str(recipe), *settings])
+
+
+def follow(command: Sequence[str]) -> int:
+    """Run `command` to its end, however this process is told to stop; returns its exit code, or 128 + its signal."""
+    child = subprocess.Popen(command)
+
+    def pass_on(number: int, frame: object) -> None:
+        # Ctrl-C has reached the child too: a terminal sends it to all. A second one would interrupt its goodbye.
+        if number != signal.SIGINT or not sys.stdin.isatty():
+            child.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        code = child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return code if code >= 0 else 128 - code
 
 
 def usage() -> str:

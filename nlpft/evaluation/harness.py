@@ -44,7 +44,7 @@ def evaluate(
     files = [t for t in tasks if t.endswith((".yaml", ".yml"))]
     manager = TaskManager(include_defaults=len(files) < len(tasks))
     loaded = [load_task_file(Path(t)) if t in files else check_name(t, manager) for t in tasks]
-    language_model = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=config.batch_size)  # type: ignore[arg-type]
+    language_model = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=config.batch_size)
     try:
         output = lm_eval.simple_evaluate(
             language_model,

@@ -20,11 +20,16 @@ def write(
     Raises RunExists where `folder` already holds something.
     """
     with whole_folder(folder, overwrite) as partial:
-        text = json.dumps({**results, "nlpft": about}, indent=2, default=str, ensure_ascii=False)
+        text = json.dumps({**results, "nlpft": about}, indent=2, default=plain, ensure_ascii=False)
         (partial / "results.json").write_text(text + "\n", encoding="utf-8")
         for task, rows in samples.items():
             with (partial / f"samples_{task.replace('/', '_')}.jsonl").open("w", encoding="utf-8") as out:
-                out.writelines(json.dumps(row, default=str, ensure_ascii=False) + "\n" for row in rows)
+                out.writelines(json.dumps(row, default=plain, ensure_ascii=False) + "\n" for row in rows)
+
+
+def plain(value: Any) -> Any:
+    """What JSON has no word for: numpy's numbers as numbers, the rest as text."""
+    return value.item() if hasattr(value, "item") else str(value)
 
 
 def merge(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:

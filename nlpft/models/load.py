@@ -1,15 +1,20 @@
 """Folders -> models: whole weights, or an adapter on its base; and back."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nlpft.errors import ModelError
 from nlpft.models.pretrained import canonical_name, resolve
+
+transformers.utils.logging.disable_progress_bar()  # a bar for each of 272 tensors is no news
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated")  # PEFT 0.21 on transformers 5.23
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -33,6 +38,11 @@ def load_model(name: str, dtype: str = "auto") -> nn.Module:
         name
     )  # PEFT writes it into the adapter: a name others can find, no cache path
     return model
+
+
+def context(model: nn.Module) -> int | None:
+    """Tokens that `model` can see, where its configuration says so."""
+    return getattr(model.config, "max_position_embeddings", None)
 
 
 def weight_type(dtype: str) -> torch.dtype:

@@ -86,10 +86,10 @@ def _from_hub(repo: str, weights: bool) -> Path:
     """The snapshot of `repo` in the hub's cache, downloaded if it is not there. Raises ModelError with the reason."""
     from huggingface_hub import HfApi, snapshot_download  # 0.3 s of import that a folder does not need
 
-    root_only = {"ignore_patterns": ["*/*"]}  # subfolders hold other formats (ONNX, GGUF) and logs
+    below = ["*/*"]  # subfolders hold other formats (ONNX, GGUF) and logs
     wanted = [*SMALL_FILES, "*.safetensors"] if weights else SMALL_FILES
     try:
-        cached = Path(snapshot_download(repo, local_files_only=True, allow_patterns=wanted, **root_only))
+        cached = Path(snapshot_download(repo, allow_patterns=wanted, ignore_patterns=below, local_files_only=True))
         if _is_model(cached) and (_has_weights(cached) or not weights):
             return cached
     except (OSError, ValueError):  # not there, not complete, not a hub id
@@ -99,7 +99,7 @@ def _from_hub(repo: str, weights: bool) -> Path:
         files = [file.rfilename for file in HfApi().model_info(repo, timeout=HUB_TIMEOUT).siblings or []]
         if weights and not any(file.endswith(".safetensors") for file in files):
             wanted = [*SMALL_FILES, "*.bin"]
-        return _checked(Path(snapshot_download(repo, allow_patterns=wanted, **root_only)))
+        return _checked(Path(snapshot_download(repo, allow_patterns=wanted, ignore_patterns=below)))
     except ModelError:
         raise
     except Exception as error:  # the hub's client, its HTTP library and the system share no base

@@ -9,7 +9,7 @@ import random
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -103,7 +103,7 @@ def prune(folder: Path, keep: int, best: int | None) -> None:
 
 def random_state() -> dict[str, Any]:
     """State of every random generator that training draws from, as types that torch loads without unpickling code."""
-    kind, keys, *rest = np.random.get_state()
+    kind, keys, *rest = cast(tuple, np.random.get_state(legacy=True))
     return {
         "python": random.getstate(),
         "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest),

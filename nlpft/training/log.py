@@ -1,15 +1,15 @@
 """What a run leaves for people and programs: progress bar, metrics.jsonl, trackers, environment.json."""
 
+import contextlib
 import json
 import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from accelerate import Accelerator
@@ -36,8 +36,9 @@ class RunLog:
         self.main = accelerator.is_main_process
         self.console = Console(stderr=True, quiet=not self.main)
         self.max_steps, self.first_step, self.path = max_steps, first_step, path
+        self.file: TextIO | None = None  # open while `running`
 
-    @contextmanager
+    @contextlib.contextmanager
     def running(self) -> Iterator["RunLog"]:
         """The progress bar and the open file."""
         columns = [
@@ -51,12 +52,14 @@ class RunLog:
         self.task = self.progress.add_task("train", total=self.max_steps, completed=self.first_step, state="")
         if self.main:
             keep_until(self.path, self.first_step)
-        with self.path.open("a", encoding="utf-8") if self.main else open_nothing() as self.file, self.progress:
+        with contextlib.ExitStack() as stack:
+            self.file = stack.enter_context(self.path.open("a", encoding="utf-8")) if self.main else None
+            stack.enter_context(self.progress)
             yield self
 
     def write(self, kind: str, values: dict[str, Any]) -> None:
         """One line of metrics.jsonl, and the same numbers to the trackers."""
-        if not self.main:
+        if self.file is None:
             return
         self.file.write(json.dumps({"kind": kind, **values}) + "\n")
         self.file.flush()
@@ -80,12 +83,6 @@ class RunLog:
 
     def say(self, text: str) -> None:
         self.console.print(text, highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def open_nothing() -> Iterator[None]:
-    """Stands in for the file on processes that write none."""
-    yield None
 
 
 def keep_until(path: Path, step: int) -> None:

@@ -103,4 +103,4 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 def total(accelerator: Accelerator, value: Tensor) -> Tensor:
     """The sum of `value` over the processes."""
-    return accelerator.reduce(value, "sum")  # type: ignore[return-value]
+    return accelerator.reduce(value, "sum")

@@ -34,7 +34,7 @@ def apply(model: nn.Module, config: Config) -> nn.Module:
         task_type="CAUSAL_LM",
     )
     try:
-        return peft.get_peft_model(model, settings)  # type: ignore[arg-type]
+        return peft.get_peft_model(model, settings)
     except ValueError as error:
         linear = sorted({name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, nn.Linear)})
         raise ConfigError(

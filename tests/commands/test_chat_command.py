@@ -1,0 +1,167 @@
+"""`nlpft chat`: answers end where the turn ends, history is kept, Ctrl-C stops an answer and not the program."""
+
+import io
+
+import pytest
+import tiny
+import torch
+from transformers import AutoTokenizer
+
+from nlpft import cli
+from nlpft.commands import chat
+from nlpft.models import load
+
+
+class Scripted:
+    """A model that writes given ids whatever it reads, and keeps what it has read."""
+
+    def __init__(self, folder, answers: list[str | BaseException]) -> None:
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.model = load.load_model(str(folder)).eval()
+        self.prompts: list[str] = []
+        self.answers = iter(answers)
+        self.queue: list[int | BaseException] = []
+        generate = self.model.generate
+        self.model.generate = lambda **settings: self.ask(generate, settings)
+        self.model.lm_head.register_forward_hook(self.choose)
+
+    def ask(self, generate, settings):
+        self.prompts.append(self.tokenizer.decode(settings["input_ids"][0]))
+        answer = next(self.answers)
+        if isinstance(answer, tuple):
+            self.queue = [*self.tokenizer.encode(answer[0]), answer[1]]
+        else:
+            self.queue = self.tokenizer.encode(answer)
+        return generate(**settings)
+
+    def choose(self, module, args, logits):
+        token = self.queue.pop(0)
+        if isinstance(token, BaseException):
+            raise token
+        return torch.full_like(logits, -9e9).index_fill_(-1, torch.tensor([token]), 0.0)
+
+
+@pytest.fixture
+def script(tiny_folder, monkeypatch):
+    def make(*answers, folder=tiny_folder):
+        scripted = Scripted(folder, list(answers))
+        monkeypatch.setattr(load, "load_model", lambda name, dtype="auto": scripted.model)
+        return scripted
+
+    return make
+
+
+def talk(monkeypatch, capsys, folder, text: str, *words: str) -> str:
+    """What a pipe gets."""
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    assert cli.main(["chat", str(folder), *words]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_pipe_gets_the_answer_alone_and_it_ends_with_the_turn(script, tiny_folder, monkeypatch, capsys):
+    model = script("Hello there<|im_end|>and on and on")
+    assert talk(monkeypatch, capsys, tiny_folder, "word\n") == "Hello there\n"
+    assert model.prompts == ["<|im_start|>user\nword<|im_end|>\n<|im_start|>assistant\n"]
+
+
+def test_an_answer_ends_with_the_turn_where_sequences_end_otherwise(script, tmp_path, monkeypatch, capsys):
+    folder = tiny.save_model(tmp_path / "base")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.eos_token = "<|endoftext|>"
+    tokenizer.save_pretrained(folder)
+    model = script("Hello<|im_end|>and on", "Hello<|endoftext|>and on", folder=folder)
+    model.model.generation_config.eos_token_id = None
+    assert talk(monkeypatch, capsys, folder, "one\ntwo\n") == "Hello\nHello\n"
+
+
+def test_history_is_kept_until_a_reset(script, tiny_folder, monkeypatch, capsys):
+    model = script("one<|im_end|>", "two<|im_end|>", "three<|im_end|>")
+    talk(monkeypatch, capsys, tiny_folder, "a\n\nb\n/reset\nc\n/exit\nd\n", "--system", "be good")
+    system = "<|im_start|>system\nbe good<|im_end|>\n"
+    first = f"{system}<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n"
+    assert model.prompts == [
+        first,
+        f"{first}one<|im_end|>\n<|im_start|>user\nb<|im_end|>\n<|im_start|>assistant\n",
+        f"{system}<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n",
+    ]
+
+
+def test_ctrl_c_stops_the_answer_and_the_conversation_goes_on(script, tiny_folder, monkeypatch, capsys):
+    model = script(("Hello there", KeyboardInterrupt()), "fine<|im_end|>")
+    assert talk(monkeypatch, capsys, tiny_folder, "a\nb\n") == "Hello there\nfine\n"
+    assert "assistant\nHello there<|im_end|>\n<|im_start|>user\nb" in model.prompts[1]
+
+
+def test_an_answer_that_is_cut_is_said_to_be(script, tiny_folder, monkeypatch, capsys):
+    script("word " * 50)
+    monkeypatch.setattr("sys.stdin", io.StringIO("a\n"))
+    assert cli.main(["chat", str(tiny_folder), "--max_new_tokens", "7"]) == 0
+    printed = capsys.readouterr()
+    assert len(AutoTokenizer.from_pretrained(tiny_folder).encode(printed.out.rstrip("\n"))) == 7
+    assert "cut at 7 tokens" in printed.err
+
+
+def test_a_conversation_longer_than_the_context_is_refused_and_forgotten(script, tiny_folder, monkeypatch, capsys):
+    script()
+    monkeypatch.setattr("sys.stdin", io.StringIO("word " * 300))
+    assert cli.main(["chat", str(tiny_folder)]) == 2
+    assert "the model sees 256" in capsys.readouterr().err
+
+
+def test_an_answer_fills_the_context_and_no_more(script, tiny_folder, monkeypatch, capsys):
+    model = script("word " * 300)
+    monkeypatch.setattr("sys.stdin", io.StringIO("word " * 100 + "\n"))
+    assert cli.main(["chat", str(tiny_folder), "--max_new_tokens", "999"]) == 0
+    prompt = len(model.tokenizer.encode(model.prompts[0]))
+    assert f"cut at {256 - prompt} tokens" in capsys.readouterr().err
+
+
+def test_temperature_samples_and_zero_does_not(tiny_folder, monkeypatch, capsys):
+    greedy = [talk(monkeypatch, capsys, tiny_folder, "a\n", "--max_new_tokens", "20") for _ in range(2)]
+    assert greedy[0] == greedy[1]
+    hot = ["--max_new_tokens", "20", "--temperature", "5"]
+    assert len({talk(monkeypatch, capsys, tiny_folder, "a\n", *hot) for _ in range(3)}) > 1
+
+
+def test_the_keyboard_asks_until_ctrl_d_and_survives_errors(script, tiny_folder, monkeypatch, capsys):
+    lines = iter(["hi", KeyboardInterrupt(), "word " * 300, "/reset", "again", EOFError()])
+
+    def keyboard(prompt):
+        line = next(lines)
+        if isinstance(line, BaseException):
+            raise line
+        return line
+
+    model = script("one<|im_end|>", "two<|im_end|>")
+    monkeypatch.setattr("builtins.input", keyboard)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    assert cli.main(["chat", str(tiny_folder)]) == 0
+    printed = capsys.readouterr()
+    assert [line for line in printed.out.splitlines() if line and chat.HELP not in line] == ["one", "two"]
+    assert "/reset begins anew" in printed.err
+    assert len(model.prompts) == 2
+
+
+def test_a_model_without_a_template_is_refused_with_a_remedy(tmp_path, monkeypatch, capsys):
+    folder = tiny.save_model(tmp_path / "plain")
+    tiny.save_tokenizer(folder, chat_template=None)
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    monkeypatch.setattr("sys.stdin", io.StringIO("a\n"))
+    assert cli.main(["chat", str(folder)]) == 2
+    assert "nlpft convert --template" in capsys.readouterr().err
+
+
+def test_what_the_template_refuses_is_said(tmp_path, script, monkeypatch, capsys):
+    folder = tiny.save_model(tmp_path / "strict")
+    template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system here') }}{% endif %}x<|im_end|>"
+    tiny.save_tokenizer(folder, chat_template=template)
+    script(folder=folder)
+    monkeypatch.setattr("sys.stdin", io.StringIO("a\n"))
+    assert cli.main(["chat", str(folder), "--system", "s"]) == 2
+    assert "no system here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--max_new_tokens", "0"], ["--temperature", "-1"]])
+def test_settings_out_of_range_are_refused_before_the_model_is_loaded(words, capsys):
+    assert cli.main(["chat", "./gone", *words]) == 2
+    assert words[0][2:] in capsys.readouterr().err

@@ -1,0 +1,141 @@
+"""`nlpft merge`: whole weights that give the adapter's logits, or nothing at all."""
+
+import json
+
+import pytest
+import tiny
+import torch
+from transformers import AutoTokenizer
+
+from nlpft import cli
+from nlpft.models import merge
+from nlpft.models.load import load_model, load_tokenizer, save_model
+from nlpft.tuning import lora
+
+IDS = torch.arange(3, 60)[None]
+
+
+def save_adapter(base, folder, strength: float = 0.05):
+    """An adapter on `base` as a run saves it; `strength`: size of its weights, 0 as before training."""
+    model = lora.apply(load_model(str(base)), lora.Config(rank=4))
+    torch.manual_seed(1)
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=strength)
+    folder.mkdir(parents=True)
+    save_model(model, folder, load_tokenizer(str(base)), {"base": str(base), "template_hash": "abc"})
+    return folder
+
+
+@pytest.fixture
+def adapter(tmp_path, tiny_folder):
+    return save_adapter(tiny_folder, tmp_path / "adapter")
+
+
+@torch.no_grad()
+def logits(folder) -> torch.Tensor:
+    return load_model(str(folder), "float32").eval()(IDS).logits
+
+
+def test_merged_weights_give_the_adapters_logits(adapter, tiny_folder, tmp_path, capsys):
+    assert cli.main(["merge", str(adapter), "-o", str(tmp_path / "out")]) == 0
+    assert "allowed" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "adapter_config.json").exists()
+    assert torch.allclose(logits(tmp_path / "out"), logits(adapter), atol=1e-5)
+    assert not torch.allclose(logits(tiny_folder), logits(adapter), atol=1e-2)
+
+
+def test_tokenizer_template_and_facts_come_along(adapter, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(adapter)
+    tokenizer.chat_template = "{# mine #}"
+    tokenizer.save_pretrained(adapter)
+    assert cli.main(["merge", str(adapter), "-o", str(tmp_path / "out")]) == 0
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template == "{# mine #}"
+    facts = json.loads((tmp_path / "out" / "nlpft.json").read_text())
+    assert facts["template_hash"] == "abc"
+    assert facts["merged_from"] == str(adapter)
+
+
+def test_a_run_folder_stands_for_its_model(tiny_folder, tmp_path, capsys):
+    save_adapter(tiny_folder, tmp_path / "run" / "model")
+    assert (
+        cli.main(["merge", str(tmp_path / "run"), "-o", str(tmp_path / "out")]) == 2
+    )  # no run without its config.yaml
+    assert f"did you mean {tmp_path / 'run' / 'model'}" in capsys.readouterr().err
+    (tmp_path / "run" / "config.yaml").touch()
+    assert cli.main(["merge", str(tmp_path / "run"), "-o", str(tmp_path / "out")]) == 0
+    assert torch.allclose(logits(tmp_path / "out"), logits(tmp_path / "run" / "model"), atol=1e-5)
+
+
+def test_a_run_that_has_not_ended_has_no_model_yet(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").touch()
+    assert cli.main(["merge", str(tmp_path / "run"), "-o", str(tmp_path / "out")]) == 2
+    assert "--resume" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("dtype", "written"), [("auto", "float32"), ("bfloat16", "bfloat16"), ("float16", "float16")])
+def test_weights_have_the_type_asked_for_or_the_bases(adapter, tmp_path, dtype, written):
+    assert cli.main(["merge", str(adapter), "-o", str(tmp_path / "out"), "--dtype", dtype]) == 0
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == written
+    off = merge.distance(logits(tmp_path / "out"), logits(adapter))
+    assert off < merge.TOLERANCES[written]
+
+
+def test_auto_keeps_a_bfloat16_base_in_bfloat16(tmp_path):
+    base = tiny.save_model(tmp_path / "base")
+    tiny.make_model().bfloat16().save_pretrained(base)
+    adapter = save_adapter(base, tmp_path / "adapter")
+    assert cli.main(["merge", str(adapter), "-o", str(tmp_path / "out")]) == 0
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def test_a_wrong_merge_is_found_before_anything_is_written(adapter, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(merge, "merged", lambda model, name: model.unload())  # the base without the adapter
+    assert cli.main(["merge", str(adapter), "-o", str(tmp_path / "out")]) == 2
+    assert "the merged weights are not the adapted model" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_weights_lost_on_the_way_to_the_disk_are_found(adapter, tmp_path, monkeypatch, capsys):
+    def save_another(model, folder, tokenizer, facts):
+        save_model(tiny.make_model(seed=7), folder, tokenizer, facts)
+
+    monkeypatch.setattr(merge, "save_model", save_another)
+    assert cli.main(["merge", str(adapter), "-o", str(tmp_path / "out")]) == 2
+    assert "the weights as written are not the adapted model" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
+
+
+def test_logits_that_are_no_numbers_fail_the_check():
+    with pytest.raises(merge.ModelError):
+        merge.check("these", float("nan"), 1.0)
+
+
+def test_an_adapter_without_effect_is_pointed_out(tiny_folder, tmp_path, capsys):
+    adapter = save_adapter(tiny_folder, tmp_path / "adapter", strength=0)
+    assert cli.main(["merge", str(adapter), "-o", str(tmp_path / "out")]) == 0
+    assert "changes nothing" in capsys.readouterr().out
+
+
+def test_what_cannot_be_merged_is_refused_with_the_reason(adapter, tiny_folder, tmp_path, monkeypatch, capsys):
+    import peft
+
+    prompt = peft.get_peft_model(
+        load_model(str(tiny_folder)), peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    )
+    prompt.save_pretrained(tmp_path / "prompt")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    before = sorted(tmp_path.iterdir())
+    monkeypatch.chdir(tmp_path)
+    for words, said in (
+        ([tiny_folder, "-o", tmp_path / "out"], "not an adapter (no adapter_config.json)"),
+        ([tmp_path / "prompt", "-o", tmp_path / "out"], "cannot be merged"),
+        ([adapter, "-o", tmp_path / "full"], "--overwrite"),
+        ([adapter, "-o", adapter, "--overwrite"], "holds the adapter itself"),
+        ([adapter, "-o", ".", "--overwrite"], "holds the adapter itself"),
+    ):
+        assert cli.main(["merge", *map(str, words)]) == 2
+        assert said in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
