@@ -7,6 +7,9 @@ PYTHON=${PYTHON:-python3}
     exit 2
 }
 
+# Threads that wait shall not spin: where another program takes a core, spinning made a step ten times slower (docs/LOG.md).
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
+
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 
 ensure_env() {

@@ -39,7 +39,7 @@ cat <<END
 The page with everything: $RUN/report.html
 Three things to try next (first: source .venv/bin/activate):
   nlpft chat $RUN
-      talk to the adapter; try "On Monday Ben returned five cameras." with --system "Write the log line."
+      talk to the adapter; try "On Monday Ben returned five cameras." with as its --system "You keep the desk log."
   nlpft inspect $RUN/data/train
       see which tokens were learnt
   nlpft convert YOUR_FILE.json -o data/mine

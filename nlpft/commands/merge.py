@@ -29,15 +29,16 @@ def run(config: Config) -> int:
     if config.output.resolve() in (Path(name).resolve(), *Path(name).resolve().parents):
         raise ConfigError(f"--output {config.output}: holds the adapter itself; choose another folder")
     console = Console(highlight=False)
-    with store.whole_folder(config.output, config.overwrite) as partial, console.status("loading"):
+    with store.whole_folder(config.output, config.overwrite) as partial, console.status("merging"):
         from nlpft.models import merge  # seconds of import, after the settings were checked
 
         done = merge.merge(name, partial, config.dtype)
     allowed = merge.TOLERANCES[done.dtype]
-    console.print(f"{done.base} with {name} -> {config.output}, {done.dtype}", markup=False, soft_wrap=True)
-    console.print(
-        f"the adapter moves the logits by {done.effect:.1e}; merged, they are {done.off:.1e} off ({allowed:.0e} allowed)"
+    lines = (
+        f"{done.base} with {name} -> {config.output}, {done.dtype}",
+        f"the adapter moves the logits by {done.effect:.1e}; merged, they are {done.off:.1e} off ({allowed:.0e} allowed)",
     )
+    console.print(*lines, sep="\n", markup=False, soft_wrap=True)
     if done.effect == 0:
         console.print("[bold yellow]note:[/] the adapter changes nothing: this is the base model")
     return 0

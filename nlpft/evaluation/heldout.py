@@ -28,7 +28,7 @@ from nlpft.templates._chat import ChatTemplate
 from nlpft.types import Conversation
 
 TASK = "heldout"
-PACK = 2048  # tokens scored in one forward pass
+PACK = 512  # tokens scored in one forward pass: attention on the CPU costs its square
 Progress = Callable[[int], Any]  # told how many rows are done
 
 

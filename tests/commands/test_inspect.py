@@ -139,13 +139,13 @@ def test_a_row_that_is_not_there_gets_the_reason(dataset, capsys, source, said):
 def test_a_dataset_of_another_program_is_shown_with_the_model_named(tmp_path, tiny_folder, capsys):
     import datasets
 
-    rows = [{"input_ids": [1, 67, 2], "labels": [-100, 67, 2]}]  # 64-bit, no source, no length
+    rows = [{"input_ids": [1, 282, 67, 2], "labels": [-100, -100, 67, 2]}]  # 64-bit, no source, no length
     datasets.Dataset.from_list(rows).save_to_disk(tmp_path / "foreign")
     capsys.readouterr()
     assert cli.main(["inspect", str(tmp_path / "foreign")]) == 2
     assert "--model" in capsys.readouterr().err
     out = shown(capsys, tmp_path / "foreign", "--model", tiny_folder)
-    assert "row 1  3 tokens, 2 learnt (67%)\n<|im_start|>⟦a<|im_end|>⟧" in out
+    assert "row 1  4 tokens, 2 learnt (50%)\n<|im_start|>user⟦a<|im_end|>⟧" in out
 
 
 def test_ids_of_another_vocabulary_are_refused(tmp_path, tiny_folder, capsys):
