@@ -94,7 +94,7 @@ def main(cfg: Config) -> None:
         state = checkpoint.load(accelerator, newest, model, optimizer)
         best, first_step = Best(cfg.patience, **state["best"]), state["step"]
     if accelerator.is_main_process:
-        data = {"train": facts, "eval": store.facts(cfg.data.eval) if cfg.data.eval else None}
+        data = {"train": facts, **({"eval": store.facts(cfg.data.eval)} if cfg.data.eval else {})}
         run.start(config.dump(cfg), environment(cfg.seed), data)
     accelerator.wait_for_everyone()
     accelerator.init_trackers("nlpft", config=config.flat_text(cfg))

@@ -16,8 +16,9 @@ if [ ! -d "$RUN/data/train" ] || [ ! -d "$RUN/data/heldout" ]; then
 fi
 if [ ! -d $RUN/model ]; then
     say "2/5  Training a LoRA adapter (two to three minutes on two cores)"
+    # All that accelerate would otherwise warn of; its own default is one thread, also where the CPU is all there is.
     accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no \
-        recipes/sft.py --config recipes/configs/quickstart.yaml --resume
+        --num_cpu_threads_per_process "$(nproc)" recipes/sft.py --config recipes/configs/quickstart.yaml --resume
 fi
 if [ ! -d $RUN/eval/base ]; then
     say "3/5  Scoring the base model on the held-out rows"
@@ -38,8 +39,8 @@ cat <<END
 
 The page with everything: $RUN/report.html
 Three things to try next (first: source .venv/bin/activate):
-  nlpft chat $RUN
-      talk to the adapter; try "On Monday Ben returned five cameras." with as its --system "You keep the desk log."
+  nlpft chat $RUN --system "You keep the desk log."
+      talk to the adapter: "On Monday Ben returned five cameras."
   nlpft inspect $RUN/data/train
       see which tokens were learnt
   nlpft convert YOUR_FILE.json -o data/mine

@@ -14,7 +14,7 @@ ROOT = Path(nlpft.__file__).parent
 FLOORS = [
     {"types", "errors"},
     {"plugins"},
-    {"config", "rundir", "recipes_dir"},
+    {"config", "files", "rundir", "recipes_dir"},
     {"formats", "templates", "metrics", "losses"},
     {"data", "models"},
     {"tuning", "objectives", "search"},
@@ -89,7 +89,8 @@ print("LOADED", *[m for m in {HEAVY} if m in sys.modules])
 
 
 def test_help_lists_every_command_without_importing_any():
-    code = "import sys; from nlpft.cli import main; main(['--help']); print('LOADED', *[m for m in sys.modules if m.startswith('nlpft.commands') or m == 'tyro'])"
+    loaded = "[m for m in sys.modules if m.startswith('nlpft.commands') or m == 'tyro']"
+    code = f"import sys; from nlpft.cli import main; main(['--help']); print('LOADED', *{loaded})"
     lines = run(code).splitlines()
     assert lines[-1] == "LOADED"
     for name in (p.stem for p in (ROOT / "commands").glob("[a-z]*.py")):

@@ -12,7 +12,7 @@ from nlpft import cli
     ("words", "said"),
     [
         ("convrt x", "did you mean 'convert'"),
-        ("convert", "files"),
+        ("convert", "--output"),
         ("convert gone.json -o out --model TINY", "gone.json: no such file"),
         ("convert text.txt -o out --model TINY", "text.txt:1: not JSON"),
         ("convert other.json -o out --model TINY", "none of 2 rows can be used"),

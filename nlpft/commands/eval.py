@@ -45,11 +45,13 @@ def run(config: Config) -> int:
         raise ConfigError("nothing to evaluate: give --tasks, --heldout, or both")
     if config.heldout and not config.heldout.is_file():
         raise ConfigError(f"--heldout {config.heldout}: no such file")
-    from nlpft.models.load import load_model  # seconds of import, after the settings have been checked
+    from accelerate import PartialState  # seconds of import, after the settings have been checked
+
+    from nlpft.models.load import load_model
     from nlpft.rundir import model_folder
 
     name = model_folder(config.model)
-    model = load_model(name, config.dtype)
+    model = load_model(name, config.dtype).to(PartialState().device).eval()
     parts = []
     if config.heldout:
         parts.append(_heldout(config, config.heldout, model, name))
@@ -69,9 +71,9 @@ def run(config: Config) -> int:
 def _heldout(config: Config, file: Path, model: Any, name: str) -> tuple[dict[str, Any], results.Samples]:
     from nlpft.data.tokenizer import TextTokenizer
     from nlpft.evaluation import heldout
-    from nlpft.models.pretrained import resolve
+    from nlpft.models.load import tokenizer_folder
 
-    tokenizer = TextTokenizer(resolve(name, weights=False))
+    tokenizer = TextTokenizer(tokenizer_folder(name))
     data = heldout.load(file, tokenizer, tokenizer.chat_template(config.template), config.format, config.harness.limit)
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task(f"answers to {file.name}", total=len(data.rows))

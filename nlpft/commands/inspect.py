@@ -174,7 +174,7 @@ def decode(ids: np.ndarray, start: int, end: int, tokenizer: TextTokenizer) -> s
 
 def spelling(token: int, tokenizer: TextTokenizer) -> str | None:
     """The token as the vocabulary spells it, or None where it has no such id."""
-    return tokenizer._exact.id_to_token(token)
+    return tokenizer.token_text(token)
 
 
 def in_bytes(token: int, tokenizer: TextTokenizer) -> str:

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from nlpft.data import store
 from nlpft.errors import ConfigError
+from nlpft.files import whole_folder
 from nlpft.rundir import model_folder
 
 
@@ -29,7 +29,7 @@ def run(config: Config) -> int:
     if config.output.resolve() in (Path(name).resolve(), *Path(name).resolve().parents):
         raise ConfigError(f"--output {config.output}: holds the adapter itself; choose another folder")
     console = Console(highlight=False)
-    with store.whole_folder(config.output, config.overwrite) as partial, console.status("merging"):
+    with whole_folder(config.output, config.overwrite) as partial, console.status("merging"):
         from nlpft.models import merge  # seconds of import, after the settings were checked
 
         done = merge.merge(name, partial, config.dtype)

@@ -18,6 +18,7 @@ from nlpft.data.read import Bad, read
 from nlpft.data.tokenize import tokenize
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.errors import DataError, RowRejected
+from nlpft.files import whole_folder
 from nlpft.templates._chat import ChatTemplate
 from nlpft.types import IGNORE, Conversation, Record, Segment
 
@@ -49,7 +50,7 @@ def convert(
     ledger = Ledger()
     template = tokenizer.chat_template(options.template)
     limit = options.max_length or tokenizer.context
-    with store.whole_folder(output, overwrite) as folder:
+    with whole_folder(output, overwrite) as folder:
         rows = conversations(files, options.format, ledger)
         batches = _batches(rows, template, tokenizer, limit, ledger)
         store.write(folder, batches, _info(files, tokenizer, template, limit, model))

@@ -1,16 +1,13 @@
 """Datasets on disk, in the layout that `datasets.load_from_disk` opens, written and read without importing datasets."""
 
-import contextlib
 import json
-import os
-import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from nlpft.errors import DataError, RunExists
+from nlpft.errors import DataError
 
 SCHEMA = pa.schema(
     [
@@ -21,28 +18,6 @@ SCHEMA = pa.schema(
     ]
 )
 SHARD = "data-00000-of-00001.arrow"
-
-
-@contextlib.contextmanager
-def whole_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
-    """A temporary folder that becomes `folder` if the block ends well, and vanishes otherwise.
-
-    Raises RunExists where `folder` already holds something and `overwrite` is not set.
-    """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
-        raise RunExists(f"{folder}: already there; choose another folder or allow it by --overwrite")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    try:
-        partial.mkdir(parents=True)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written: {error.strerror}") from error
-    try:
-        yield partial
-        if folder.is_dir():
-            shutil.rmtree(folder)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write(folder: Path, batches: Iterable[pa.RecordBatch], info: dict[str, Any]) -> None:

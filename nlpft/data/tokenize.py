@@ -21,7 +21,7 @@ class Piece(NamedTuple):
 
 
 def tokenize(rows: Sequence[Sequence[Segment]], template: ChatTemplate, tokenizer: TextTokenizer) -> pa.RecordBatch:
-    """One row a conversation: `input_ids` and `labels` (lists of int32 of equal length, unshifted, IGNORE = not learnt), `length`.
+    """One row a conversation: `input_ids` and `labels` (int32, of equal length, unshifted, IGNORE = not learnt), `length`.
 
     Only special tokens that the template itself wrote become control ids; content that spells one is ordinary text.
     """

@@ -83,6 +83,10 @@ class TextTokenizer:
         """Text of `ids`, special tokens included."""
         return self._exact.decode(ids.tolist(), skip_special_tokens=False)
 
+    def token_text(self, token: int) -> str | None:
+        """The vocabulary's entry of an id, in the vocabulary's own writing; None for an id it has not got."""
+        return self._exact.id_to_token(token)
+
     @cached_property
     def settings(self) -> dict[str, Any]:
         """`tokenizer_config.json`, or nothing where there is none."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nlpft.data.store import whole_folder
+from nlpft.files import whole_folder
 
 Samples = dict[str, list[dict[str, Any]]]  # task -> one dict an item
 

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nlpft.errors import ModelError
+from nlpft.files import whole_folder
 from nlpft.models.pretrained import canonical_name, resolve
 
 transformers.utils.logging.disable_progress_bar()  # a bar for each of 272 tensors is no news
@@ -34,9 +35,8 @@ def load_model(name: str, dtype: str = "auto") -> nn.Module:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=weight_type(dtype))
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"{folder}: cannot be loaded as a causal language model: {error}") from error
-    model.config.name_or_path = canonical_name(
-        name
-    )  # PEFT writes it into the adapter: a name others can find, no cache path
+    # PEFT writes it into the adapter: a name that others find too, not a path in this machine's cache.
+    model.name_or_path = model.config.name_or_path = canonical_name(name)
     return model
 
 
@@ -58,15 +58,33 @@ def adapter_base(folder: Path) -> str | None:
 
 
 def save_model(model: nn.Module, folder: Path, tokenizer: Any, facts: dict[str, Any]) -> None:
-    """Write the adapter (PEFT) or the whole weights of `model` to `folder`, its tokenizer, and `facts` as nlpft.json."""
-    model.save_pretrained(folder)  # type: ignore[operator]
-    tokenizer.save_pretrained(folder)
-    (folder / "nlpft.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    """Write the adapter (PEFT) or the whole weights of `model` to `folder`, its tokenizer, and `facts` as nlpft.json.
+
+    The folder appears when everything in it is written; an older one is replaced.
+    """
+    with whole_folder(folder, overwrite=True) as partial:
+        model.save_pretrained(partial)  # type: ignore[operator]
+        tokenizer.save_pretrained(partial)
+        (partial / "nlpft.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def load_tokenizer(name: str, chat_template: str | None = None) -> Any:
-    """transformers' tokenizer of `name`, with `chat_template` in place of its own where one is given."""
-    tokenizer = AutoTokenizer.from_pretrained(resolve(name, weights=False))
+    """transformers' tokenizer of `name`, with `chat_template` in place of its own where one is given.
+
+    Raises ModelError where it has none that can be loaded.
+    """
+    folder = tokenizer_folder(name)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{folder}: its tokenizer cannot be loaded: {error}") from error
     if chat_template:
         tokenizer.chat_template = chat_template
     return tokenizer
+
+
+def tokenizer_folder(name: str) -> Path:
+    """Where the tokenizer of `name` lies: an adapter without one of its own has its base's."""
+    folder = resolve(name, weights=False)
+    base = adapter_base(folder)
+    return resolve(base, weights=False) if base and not (folder / "tokenizer.json").is_file() else folder

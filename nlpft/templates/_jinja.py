@@ -15,7 +15,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 class Generation(jinja2.ext.Extension):
     """`{% generation %}...{% endgeneration %}` marks answers for transformers' own masks; here it renders its body."""
 
-    tags = {"generation"}
+    tags = {"generation"}  # noqa: RUF012 - as jinja declares it
 
     def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node | list[jinja2.nodes.Node]:
         next(parser.stream)

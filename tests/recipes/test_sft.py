@@ -100,10 +100,12 @@ def test_two_processes_give_the_losses_of_one(tmp_path, tiny_folder, dataset):
     # 40 rows in 3 packs a step: the last step of an epoch is uneven, and one process has less than the other
     more = ["--data.eval", str(dataset), "--eval_every", "3", "--tuning.rank", "4"]
     one = train(tmp_path / "one", tiny_folder, dataset, *more)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", str(RECIPE)]
+    # `accelerate launch --cpu` starts one process, whatever it is told: see nlpft/commands/_launch.py
+    launch = [sys.executable, "-m", "nlpft.cli", "train", "--cpu", "--num_processes", "2", "sft"]
     subprocess.run(
         [*launch, *words(tmp_path / "two", tiny_folder, dataset, *more)], check=True, capture_output=True, timeout=300
     )
+    assert len(list((tmp_path / "two" / "checkpoints" / "step-00000006").glob("random-*.pt"))) == 2
     two = metrics(tmp_path / "two")
     assert [(m["kind"], m["step"], m["targets"]) for m in one] == [(m["kind"], m["step"], m["targets"]) for m in two]
     assert losses(one) == pytest.approx(losses(two), rel=1e-4)

@@ -114,7 +114,8 @@ def test_rendering_equals_transformers(tiny_folder):
     reference = AutoTokenizer.from_pretrained(tiny_folder)
     source = (
         "{{- bos_token }}\n{% for m in messages %}\n  {%- if loop.first %}{{ strftime_now('%Y') }}{% endif %}\n"
-        "    {% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}{% else %}\n{{ m | tojson }}{% endif %}\n"
+        "    {% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}"
+        "{% else %}\n{{ m | tojson }}{% endif %}\n"
         "{% endfor %}{% if add_generation_prompt %}A:{% endif %}"
     )
     chat = ChatTemplate(source, TOKENS, bos_token="", eos_token="<|im_end|>")
@@ -128,7 +129,7 @@ def test_rendering_equals_transformers(tiny_folder):
 
 
 def test_a_tokenizer_without_template_says_what_to_choose(tmp_path):
-    with pytest.raises(ModelError, match="--template .*chatml"):
+    with pytest.raises(ModelError, match=r"--template .*chatml"):
         TextTokenizer(save_tokenizer(tmp_path, chat_template=None)).chat_template()
 
 
