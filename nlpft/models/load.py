@@ -63,7 +63,9 @@ def save_model(model: nn.Module, folder: Path, tokenizer: Any, facts: dict[str, 
     The folder appears when everything in it is written; an older one is replaced.
     """
     with whole_folder(folder, overwrite=True) as partial:
-        model.save_pretrained(partial)  # type: ignore[operator]
+        # An adapter never resizes the vocabulary here; left to find out, PEFT would look for the base's config on the hub.
+        options = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}
+        model.save_pretrained(partial, **options)  # type: ignore[operator]
         tokenizer.save_pretrained(partial)
         (partial / "nlpft.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
