@@ -274,7 +274,7 @@ def _comparison(paired: _Paired, higher_is_better: bool, confidence: float, seed
     binary = bool(np.isin([base, other], (0, 1)).all() and (weights == 1).all())
     p_value = mcnemar(base_only, other_only) if binary else sign_flip(gains, seed, resamples)
     drawn = _bootstrap(gains, weights, confidence, seed, resamples)
-    low, high = map(float, drawn.confidence_interval)
+    low, high = unanimous(gains, confidence) if binary and np.ptp(gains) == 0 else map(float, drawn.confidence_interval)
     power = stats.norm.isf((1 - confidence) / 2) + stats.norm.ppf(POWER)  # in standard errors
     return Comparison(
         task=paired.task, filter=paired.filter, metric=paired.metric, binary=binary, higher_is_better=higher_is_better,
@@ -291,6 +291,18 @@ def _bootstrap(gains: np.ndarray, weights: np.ndarray, confidence: float, seed: 
         (gains, weights), lambda g, w, axis: g.sum(axis) / w.sum(axis), paired=True, vectorized=True, method="percentile",
         n_resamples=resamples, batch=batch, confidence_level=confidence, rng=seed,
     )  # fmt: skip
+
+
+def unanimous(gains: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Interval of the mean of `gains` [items], all -1, all 0 or all 1: drawing such items again shows no doubt at all.
+
+    What is left is the share of items that would not have agreed (Clopper & Pearson 1934).
+    """
+    agreeing = stats.binomtest(len(gains), len(gains)).proportion_ci(confidence).low
+    gain = float(gains[0])
+    return (
+        (gain * agreeing, gain) if gain > 0 else (gain, gain * agreeing) if gain < 0 else (agreeing - 1, 1 - agreeing)
+    )
 
 
 def mcnemar(base_only: int, other_only: int) -> float:

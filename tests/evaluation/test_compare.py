@@ -231,3 +231,8 @@ def test_command_prints_a_table_and_fails_on_an_adapter_without_effect(tmp_path,
     assert line.endswith("| 20 | 0 | better |")
     assert cli.main(["compare", str(base), str(base)]) == 1
     assert paired.INACTIVE in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("gain", "low", "high"), [(1, 0.970, 1), (-1, -1, -0.970), (0, -0.030, 0.030)])
+def test_items_that_all_agree_leave_a_doubt(gain, low, high):
+    assert paired.unanimous(np.full(120, gain), 0.95) == pytest.approx((low, high), abs=5e-4)
