@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -33,7 +34,7 @@ def load_model(name: str, dtype: str = "auto") -> nn.Module:
         return PeftModel.from_pretrained(load_model(adapter, dtype), str(folder))
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=weight_type(dtype))
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder}: cannot be loaded as a causal language model: {error}") from error
     # PEFT writes it into the adapter: a name that others find too, not a path in this machine's cache.
     model.name_or_path = model.config.name_or_path = canonical_name(name)
