@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import io
 import itertools
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from nlpft import plugins
 from nlpft.errors import ConfigError
 
 T = TypeVar("T")
+
+NUMBERS = {".inf": "inf", "-.inf": "-inf", ".nan": "nan"}  # as YAML writes what Python's float() reads
 
 CONVENTIONS = (tyro.conf.AvoidSubcommands, tyro.conf.HelptextFromCommentsOff)
 
@@ -41,7 +44,11 @@ def parse(cls: type[T], argv: Sequence[str], prog: str | None = None) -> T:
     """
     file, typed = _take_config(list(argv))
     from_file = _flatten(_read_yaml(file)) if file else {}
-    default = _default(cls, {**from_file, **_plugin_names(typed)})
+    chosen = _plugin_names(typed)
+    for name in (n for n in chosen if n in from_file and from_file[n] != chosen[n]):
+        # Another plug-in than the file's: the file's settings were for its own.
+        from_file = {k: v for k, v in from_file.items() if not k.startswith(name.removesuffix("name"))}
+    default = _default(cls, {**from_file, **chosen})
     flags = {key for key, value in _flatten(_plain(default)).items() if isinstance(value, bool)} if default else set()
     overridden = {word.partition("=")[0].replace("-", "_") for word in typed if word.startswith("--")}
     words = [
@@ -119,7 +126,7 @@ def _default(cls: type[T], chosen: dict[str, Any]) -> T | None:
     if any(f.default is f.default_factory is dataclasses.MISSING for f in fields):
         return None
     picked = {
-        f.name: plugins.load(f.metadata["kind"], chosen[f"{f.name}.name"]).Config()
+        f.name: plugins.settings(f.metadata["kind"], chosen[f"{f.name}.name"])
         for f in fields
         if "kind" in f.metadata and f"{f.name}.name" in chosen
     }
@@ -163,10 +170,17 @@ def _take_config(argv: list[str]) -> tuple[str | None, list[str]]:
     return None, argv
 
 
+class _Text(yaml.BaseLoader):
+    """Leaves every scalar but null as the text it is: YAML 1.1 reads 1e-4 as text and `no` as a boolean."""
+
+
+_Text.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
+_Text.add_constructor("tag:yaml.org,2002:null", lambda loader, node: None)
+
+
 def _read_yaml(path: str) -> dict[str, Any]:
     try:
-        # BaseLoader leaves every scalar as the text it is: YAML 1.1 reads 1e-4 as text and `no` as a boolean.
-        tree = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+        tree = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Text)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}); --config takes a YAML file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -190,6 +204,6 @@ def _words(key: str, value: Any, flags: set[str], file: str) -> list[str]:
         return [f"--{key if str(value).lower() == 'true' else _negated(key)}"]
     if isinstance(value, list):
         return [f"--{key}", *map(str, value)]
-    text = "None" if value in ("null", "~") else str(value)
+    text = "None" if value is None else NUMBERS.get(value, str(value))
     # Two words, for which tyro suggests the nearest key; one where the value would look like a key itself.
     return [f"--{key}={text}"] if text.startswith("-") else [f"--{key}", text]

@@ -1,31 +1,53 @@
-"""Folders that are there as a whole or not at all."""
+"""Folders and files that are there as a whole or not at all."""
 
 import contextlib
-import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from nlpft.errors import DataError, RunExists
 
 
+MADE_BY_US = ("nlpft.json", "results.json")  # one of them lies in every folder that may be replaced
+
+
+def check_free(folder: Path, overwrite: bool = False) -> None:
+    """Raise RunExists where `folder` holds something and may not be replaced: it never may if nlpft has not made it."""
+    if not folder.is_symlink() and (not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))):
+        return
+    ours = folder.is_dir() and not folder.is_symlink() and any((folder / name).is_file() for name in MADE_BY_US)
+    if not ours:
+        raise RunExists(f"{folder}: already there, and not a folder that nlpft has made; choose another")
+    if not overwrite:
+        raise RunExists(f"{folder}: already there; choose another folder or allow it by --overwrite")
+
+
 @contextlib.contextmanager
 def whole_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
     """A temporary folder that becomes `folder` if the block ends well, and vanishes otherwise.
 
-    Raises RunExists where `folder` already holds something and `overwrite` is not set.
+    Raises RunExists as `check_free` does, DataError where nothing can be written there.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
-        raise RunExists(f"{folder}: already there; choose another folder or allow it by --overwrite")
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    check_free(folder, overwrite)
     try:
-        partial.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
     except OSError as error:
         raise DataError(f"{folder}: cannot be written: {error.strerror}") from error
     try:
-        yield partial
-        if folder.is_dir():
-            shutil.rmtree(folder)
-        partial.rename(folder)
+        new, old = work / "new", work / "old"
+        new.mkdir()
+        yield new
+        if folder.is_dir():  # two renames: at no moment is there half a folder under its name
+            folder.rename(old)
+        new.rename(folder)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file as a whole: whoever reads it sees the old text or the new."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -3,14 +3,20 @@
 import ast
 import difflib
 import importlib
+import re
+import sys
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from nlpft.errors import ConfigError
 
 ROOT = Path(__file__).parent
+DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 
 
+@lru_cache
 def names(kind: str) -> list[str]:
     """Names of the plug-ins that ship in `nlpft/<kind>/`, sorted. Imports none of them."""
     return sorted(path.stem for path in (ROOT / kind).glob("*.py") if not path.name.startswith("_"))
@@ -21,15 +27,24 @@ def load(kind: str, name: str) -> ModuleType:
 
     Raises ConfigError where there is no such plug-in.
     """
-    if "." in name:
+    if DOTTED.fullmatch(name):
+        sys.path[:] = list(dict.fromkeys([*sys.path, str(Path.cwd())]))  # the user's own modules lie where they work
         try:
             return importlib.import_module(name)
-        except ModuleNotFoundError as error:
+        except ImportError as error:
             raise ConfigError(f"{kind} {name!r}: no module of that name can be imported ({error})") from error
     if name not in names(kind):
         one = kind.removesuffix("s")
         raise ConfigError(f"unknown {one} {name!r}{suggest(name, names(kind))}; known: {', '.join(names(kind))}")
     return importlib.import_module(f"nlpft.{kind}.{name}")
+
+
+def settings(kind: str, name: str) -> Any:
+    """The default settings of plug-in `name`. Raises ConfigError where it is not there or has none."""
+    module = load(kind, name)
+    if not hasattr(module, "Config"):
+        raise ConfigError(f"{kind} {name!r}: the module has no Config; nlpft/{kind}/__init__.py states the contract")
+    return module.Config()
 
 
 def summary(kind: str, name: str) -> str:

@@ -2,8 +2,9 @@
 
 import hashlib
 import itertools
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -15,12 +16,12 @@ from nlpft.data import store
 from nlpft.data.columns import int32, strings, values
 from nlpft.data.ledger import Ledger, file_of
 from nlpft.data.read import Bad, read
-from nlpft.data.tokenize import tokenize
+from nlpft.data.tokenize import check_prompt, tokenize
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.errors import DataError, RowRejected
 from nlpft.files import whole_folder
 from nlpft.templates._chat import ChatTemplate
-from nlpft.types import IGNORE, Conversation, Record, Segment
+from nlpft.types import IGNORE, Conversation, Message, Record, Segment
 
 BATCH = 2_000  # conversations that are tokenized together: enough for the encoder's threads, little memory
 
@@ -49,11 +50,12 @@ def convert(
     """
     ledger = Ledger()
     template = tokenizer.chat_template(options.template)
+    check_prompt(template, tokenizer)
     limit = options.max_length or tokenizer.context
     with whole_folder(output, overwrite) as folder:
         rows = conversations(files, options.format, ledger)
         batches = _batches(rows, template, tokenizer, limit, ledger)
-        store.write(folder, batches, _info(files, tokenizer, template, limit, model))
+        store.write(folder, batches, _info(files, tokenizer, template, options, limit, model))
         if not ledger.kept:
             raise DataError(_nothing_kept(ledger))
         ledger.write(folder)
@@ -79,12 +81,21 @@ def parse(record: Record, format: str = "auto") -> Conversation:
     if not isinstance(record.data, dict):
         raise RowRejected("not an object", f"got {type(record.data).__name__}")
     module = detect(record.data) if format == "auto" else plugins.load("formats", format)
-    messages = module.parse(record.data)
+    messages = tuple(answers_only(module.parse(record.data)))
     if not any(m.learnt for m in messages):
         raise RowRejected("no answer", "there is no assistant's turn to learn from")
     if any(m.learnt and not m.content.strip() for m in messages):
         raise RowRejected("empty answer", "an assistant's turn has no text")
     return Conversation(messages, record.source)
+
+
+def answers_only(messages: Sequence[Message]) -> Iterator[Message]:
+    """`messages`, where an assistant's turn before any user's is context: it answers no question, so it is not learnt."""
+    asked = False
+    for message in messages:
+        asked = asked or message.role in ("user", "tool")
+        answers_nothing = message.role == "assistant" and message.train is None and not asked
+        yield replace(message, train=False) if answers_nothing else message
 
 
 def detect(record: dict) -> ModuleType:
@@ -139,17 +150,24 @@ def _plain(row: Conversation) -> dict:
 
 
 def _info(
-    files: Sequence[Path], tokenizer: TextTokenizer, template: ChatTemplate, limit: int | None, model: str
+    files: Sequence[Path],
+    tokenizer: TextTokenizer,
+    template: ChatTemplate,
+    options: Options,
+    limit: int | None,
+    model: str,
 ) -> dict:
     """What the dataset was made from; its fingerprint covers the files' bytes and all that decides the tokens."""
-    digest = hashlib.sha256(template.hash.encode() + str(limit).encode())
-    for path in [*files, tokenizer.folder / "tokenizer.json"]:
-        digest.update(hashlib.sha256(path.read_bytes() if path.is_file() else b"").digest())
+    decided_by = {**asdict(options), "limit": limit, "template": template.hash, **template.tokens}
+    digest = hashlib.sha256(json.dumps([decided_by, tokenizer.hash], sort_keys=True).encode())
+    for path in files:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
     return {
         "model": model,
         "files": [str(path) for path in files],
         "template": template.source,
         "template_hash": template.hash,
+        "tokenizer_hash": tokenizer.hash,
         "max_length": limit,
         "fingerprint": digest.hexdigest()[:16],
     }

@@ -47,7 +47,7 @@ class Ledger:
     def write(self, folder: Path) -> None:
         """Write `ledger.json` and `rejected.jsonl` (one rejected row a line: place, reason, the row itself)."""
         (folder / "ledger.json").write_text(json.dumps(self.summary(), indent=2) + "\n", encoding="utf-8")
-        with (folder / "rejected.jsonl").open("w", encoding="utf-8") as out:
+        with (folder / "rejected.jsonl").open("w", encoding="utf-8", errors="backslashreplace") as out:
             for row in self.rows:
                 out.write(json.dumps(row, ensure_ascii=False) + "\n")
 

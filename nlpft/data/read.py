@@ -1,5 +1,6 @@
 """Corpus files -> records that know their place. JSON arrays and JSONL, told apart by content, not by file ending."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,35 +49,32 @@ def _parse(path: Path, raw: bytes) -> Any:
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        raise DataError(
-            f"{path}: not a whole JSON array: {error.msg} (line {error.lineno}, column {error.colno}); "
-            "was the download cut off? One object on each line (JSONL) is read as well"
-        ) from error
+        try:
+            return json.loads(raw)  # takes NaN, huge numbers and half surrogate pairs: these cost a row, not the file
+        except ValueError:
+            raise DataError(
+                f"{path}: not a whole JSON array: {error.msg} (line {error.lineno}, column {error.colno}); "
+                "was the download cut off? One object on each line (JSONL) is read as well"
+            ) from error
 
 
 def _lines(path: Path, raw: bytes) -> Iterator[Record | Bad]:
-    lines = raw.split(b"\n")
-    if len(lines) > 1 and raw.lstrip()[:1] == b"{" and not _is_json(next(line for line in lines if line.strip())):
+    lines = [(number, line) for number, line in enumerate(raw.split(b"\n"), 1) if line.strip()]
+    if not any(map(_is_json, (line for _, line in lines))):
         # One object over several lines: a single record, or a file that wraps its rows in a key.
-        return iter([Record(_parse(path, raw), f"{path}:1")])
-    return _jsonl(path, lines)
+        if raw.lstrip()[:1] == b"{" and len(lines) > 1:
+            return iter([Record(_parse(path, raw), f"{path}:1")])
+        raise DataError(
+            f"{path}:{lines[0][0]}: not JSON; nlpft reads a JSON array or one JSON object on each line (JSONL)"
+        )
+    return (_line(f"{path}:{number}", line) for number, line in lines)
 
 
-def _jsonl(path: Path, lines: list[bytes]) -> Iterator[Record | Bad]:
-    parsed_any = False
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        source = f"{path}:{number}"
-        try:
-            yield Record(orjson.loads(line), source)
-            parsed_any = True
-        except orjson.JSONDecodeError as error:
-            if not parsed_any:
-                raise DataError(
-                    f"{path}:{number}: not JSON ({error.msg}); nlpft reads a JSON array or one JSON object on each line"
-                ) from error
-            yield Bad(source, RowRejected("line is not JSON", error.msg), line.decode("utf-8", "backslashreplace"))
+def _line(source: str, line: bytes) -> Record | Bad:
+    try:
+        return Record(orjson.loads(line), source)
+    except orjson.JSONDecodeError as error:
+        return Bad(source, RowRejected("line is not JSON", error.msg), line.decode("utf-8", "backslashreplace"))
 
 
 def _is_json(text: bytes) -> bool:

@@ -9,7 +9,8 @@ import pyarrow as pa
 from nlpft.data.columns import int32, lists
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.templates._chat import ChatTemplate
-from nlpft.types import IGNORE, Segment
+from nlpft.errors import ModelError, RowRejected
+from nlpft.types import IGNORE, Message, Segment
 
 
 class Piece(NamedTuple):
@@ -52,24 +53,40 @@ def pieces(segments: Sequence[Segment], template: ChatTemplate, tokenizer: TextT
     A header and the prompt's text behind it are encoded together, as they are when the prompt is served. Text is cut only where
     an answer begins: so the generation prompt is a token prefix of the example even where an answer begins with blanks.
     """
-    text, train, behind_special = "", False, False
+    text, train, place = "", False, tokenizer.at_start
 
     def flush() -> Iterator[Piece]:
         if text:
-            yield Piece(tokenizer.after_special(text) if behind_special else text, False, train)
+            yield Piece(place(text), False, train)
 
     for segment in segments:
         for part, special in _parts(segment, template):
             if special:
                 yield from flush()
                 yield Piece(part, True, segment.train)
-                text, behind_special = "", True
+                text, place = "", tokenizer.after_special
             elif text and segment.train != train:
                 yield from flush()
-                text, train, behind_special = part, segment.train, False
+                text, train, place = part, segment.train, str
             else:
                 text, train = text + part, segment.train
     yield from flush()
+
+
+def check_prompt(template: ChatTemplate, tokenizer: TextTokenizer) -> None:
+    """Raise ModelError unless a prompt in training has the very tokens that it has when it is served."""
+    prompt = (Message("user", "Hello there, 12 words?\n"),)
+    try:
+        text = template.render(prompt, generate=True)
+        ours = tokenize([template.segments(prompt, generate=True)], template, tokenizer)
+    except RowRejected:  # a template that takes no such conversation shows it row by row
+        return
+    trained, served = ours.column("input_ids")[0].as_py(), tokenizer.served(text)
+    if trained != served:
+        raise ModelError(
+            f"{tokenizer.folder}: with this chat template a prompt would be trained on as {len(trained)} tokens but served as "
+            f"{len(served)} others: nlpft does not know this kind of tokenizer yet; choose another --template"
+        )
 
 
 def _parts(segment: Segment, template: ChatTemplate) -> Iterator[tuple[str, bool]]:

@@ -1,8 +1,10 @@
 """A model's tokenizer, read straight from its folder: the vocabulary, the special tokens, the chat template.
 
-transformers reads the same files but takes seconds to import; the ids are the same, and a check at the start holds them so.
+transformers reads the same files but takes seconds to import. `tokenize.check_prompt` holds the ids of a prompt to those that
+`tokenizers` itself gives for the whole text, which is what serving programs do.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -52,12 +54,21 @@ class TextTokenizer:
                 f"{folder}: no tokenizer.json; save the tokenizer with transformers' AutoTokenizer first "
                 "(tokenizer.save_pretrained(folder))"
             )
-        text = path.read_text(encoding="utf-8")
-        spec = json.loads(text)
+        spec = _json(path)
+        if not {"model", "added_tokens"} <= spec.keys():
+            raise ModelError(f"{path}: not a tokenizer's file: it has no 'model' and 'added_tokens'")
+        spec |= {
+            "truncation": None,
+            "padding": None,
+        }  # saved by chance with some models; they would cut rows in silence
+        text = json.dumps(spec)
+        self.hash = hashlib.sha256(text.encode()).hexdigest()[:16]
         self.special = {t["content"]: t["id"] for t in spec["added_tokens"] if t["special"]}
         self._exact = tokenizers.Tokenizer.from_str(json.dumps(_without_prefix(spec)))
         self._exact.encode_special_tokens = True  # content that spells a control token is ordinary text
-        self._blank = " " if _prefixes_after_special(tokenizers.Tokenizer.from_str(text), self._exact) else ""
+        self._whole = tokenizers.Tokenizer.from_str(text)
+        self._blank = " " if _prefixes_after_special(self._whole, self._exact) else ""
+        self._first_blank = " " if _ids(self._whole, "word") != _ids(self._exact, "word") else ""
         self._fast = self._checked_engine(text)
 
     def encode(self, texts: list[str]) -> Encoded:
@@ -78,6 +89,14 @@ class TextTokenizer:
     def after_special(self, text: str) -> str:
         """`text` as it is to be encoded behind a special token (SentencePiece's models put a blank there)."""
         return self._blank + text
+
+    def at_start(self, text: str) -> str:
+        """`text` as it is to be encoded at the beginning of a row, where no special token stands before it."""
+        return self._first_blank + text
+
+    def served(self, text: str) -> list[int]:
+        """Ids that whoever serves the model makes of a rendered prompt: special tokens are found in the text."""
+        return _ids(self._whole, text)
 
     def decode(self, ids: np.ndarray) -> str:
         """Text of `ids`, special tokens included."""
@@ -153,8 +172,21 @@ class TextTokenizer:
         return engine
 
 
+def _ids(tokenizer: tokenizers.Tokenizer, text: str) -> list[int]:
+    return tokenizer.encode(text, add_special_tokens=False).ids
+
+
 def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    """The JSON object in a file of the model's folder; {} where there is no such file. Raises ModelError if it is broken."""
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: cannot be read as JSON ({error}); was it downloaded whole?") from error
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: should hold a JSON object, not a {type(value).__name__}")
+    return value
 
 
 def _template_file(path: Path) -> str:

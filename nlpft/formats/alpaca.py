@@ -1,5 +1,6 @@
-"""Alpaca: {"instruction": str, "input": str (may be empty or missing), "output": str, "system": str (optional)}."""
+"""Alpaca: {"instruction": str, "output": str} and optional "input": str, "system": str, "history": [[question, answer], ...]."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from nlpft.errors import RowRejected
@@ -14,6 +15,16 @@ def matches(record: dict[str, Any]) -> bool:
 def parse(record: dict[str, Any]) -> tuple[Message, ...]:
     if not matches(record):
         raise RowRejected("no 'instruction' and 'output'", f"keys: {', '.join(map(str, record))}")
-    parts = [text(record[key], key) for key in ("instruction", "input") if record.get(key) or key == "instruction"]
+    parts = [text(record["instruction"], "instruction"), text(record.get("input") or "", "input")]
     system = [Message("system", text(record["system"], "system"))] if record.get("system") else []
-    return (*system, Message("user", "\n\n".join(parts)), Message("assistant", text(record["output"], "output")))
+    question = Message("user", "\n\n".join(part for part in parts if part))
+    return (*system, *_history(record.get("history")), question, Message("assistant", text(record["output"], "output")))
+
+
+def _history(pairs: Any) -> Iterator[Message]:
+    """Earlier exchanges: a list of [question, answer]."""
+    for pair in pairs or []:
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise RowRejected("history is no list of pairs", f"got {pair!r:.60}")
+        yield Message("user", text(pair[0], "history"))
+        yield Message("assistant", text(pair[1], "history"))

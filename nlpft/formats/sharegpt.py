@@ -1,4 +1,4 @@
-"""ShareGPT: {"conversations": [{"from": "human" | "gpt" | "system" | ..., "value": str}, ...]}."""
+"""ShareGPT: {"conversations": [{"from": "human" | "gpt" | "system" | ..., "value": str}, ...], "system": str (optional)}."""
 
 from typing import Any
 
@@ -28,7 +28,10 @@ def parse(record: dict[str, Any]) -> tuple[Message, ...]:
     turns = record.get("conversations")
     if not isinstance(turns, list):
         raise RowRejected("no list of turns", "the key 'conversations' should hold one")
-    return tuple(_message(turn) for turn in turns)
+    if record.get("tools"):
+        raise RowRejected("tools", "tool schemas are not read yet, and without them the answers teach calls to nothing")
+    system = (Message("system", text(record["system"], "system")),) if record.get("system") else ()
+    return (*system, *(_message(turn) for turn in turns))
 
 
 def _message(turn: Any) -> Message:

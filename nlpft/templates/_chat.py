@@ -44,7 +44,9 @@ class ChatTemplate:
         """The text that `apply_chat_template(messages, add_generation_prompt=generate)` gives."""
         rows = [{"role": m.role, "content": m.content} for m in messages]
         try:
-            return self.jinja.render(messages=rows, add_generation_prompt=generate, **self.tokens)
+            return self.jinja.render(
+                messages=rows, add_generation_prompt=generate, tools=None, documents=None, **self.tokens
+            )
         except jinja2.TemplateError as error:
             raise RowRejected("refused by the chat template", str(error)) from error
 
@@ -62,6 +64,10 @@ class ChatTemplate:
             out.append(Segment(message.content.strip() if stripped[i] else message.content, message.learnt, False))
         last = messages[-1].learnt if messages else False
         out += self._ending(pieces[-1]) if last else [Segment(pieces[-1], False, True)]
+        if "".join(s.text for s in out) != self.render(messages, generate):
+            raise RowRejected(
+                "template changes a text", "what it writes depends on the words; choose another --template"
+            )
         return [s for s in out if s.text]
 
     def _before(self, roles: Roles, pieces: tuple[str, ...], messages: Sequence[Message]) -> list[Segment]:

@@ -65,7 +65,7 @@ def train_steps(
         grad_norm = accelerator.clip_grad_norm_(model.parameters(), max_grad_norm or float("inf"))
         rate = learning_rate(step)
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("scale", 1.0)  # of a group with a rate of its own
         optimizer.step()
         optimizer.zero_grad()
         loss_sum = total(accelerator, loss_sum)

@@ -36,15 +36,26 @@ SCHEDULES: dict[
 }
 
 
+def check(config: OptimConfig) -> None:
+    """Raise ConfigError for settings that could not train anything, or would train it backwards."""
+    rules = {
+        "lr": (0 < config.lr < math.inf, "a learning rate is above 0"),
+        "weight_decay": (config.weight_decay >= 0, "0 or more"),
+        "betas": (all(0 <= beta < 1 for beta in config.betas), "two numbers from 0 to below 1"),
+        "warmup": (config.warmup >= 0, "a share of the steps below 1, or a number of steps"),
+        "max_grad_norm": (config.max_grad_norm >= 0, "above 0, or 0 for no clipping"),
+    }
+    for name, (good, wanted) in rules.items():
+        if not good:
+            raise ConfigError(f"optim.{name} {getattr(config, name)}: {wanted}")
+
+
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
     """AdamW (Loshchilov & Hutter 2019) over the weights that train; matrices decay, vectors do not.
 
     Raises ConfigError for a rate that could not train anything.
     """
-    if not config.lr > 0:
-        raise ConfigError(f"optim.lr {config.lr}: a learning rate is above 0")
-    if config.warmup < 0:
-        raise ConfigError(f"optim.warmup {config.warmup}: a share of the steps, or a number of steps")
+    check(config)
     train = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in train if p.ndim >= 2], "weight_decay": config.weight_decay},
