@@ -40,6 +40,9 @@ def guarded(call) -> int:
     except BrokenPipeError:  # `nlpft inspect ... | head`
         sys.stderr.close()
         return 0
+    except OSError as error:  # no permission, no space: the user's to mend, and it names its file
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from nlpft.errors import DataError, RunExists
 
-
 MADE_BY_US = ("nlpft.json", "results.json")  # one of them lies in every folder that may be replaced
 
 

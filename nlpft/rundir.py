@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nlpft.errors import ModelError, RunExists
+from nlpft.errors import ConfigError, ModelError, RunExists
+from nlpft.files import write_text
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,23 @@ class RunDir:
                 f"{self.path}: already holds a run; go on with it by --resume, or choose another --output_dir"
             )
 
+    def check_data(self, facts: dict[str, Any]) -> None:
+        """Raise ConfigError where the training data is not what this run, if it has begun, began with."""
+        if not self.data.is_file():
+            return
+        before = json.loads(self.data.read_text(encoding="utf-8"))["train"]
+        if before.get("fingerprint") != facts.get("fingerprint"):
+            raise ConfigError(
+                f"{facts['folder']}: has been converted anew since {self.path} began, from other rows or settings; a resumed run "
+                "keeps its data: begin a new run"
+            )
+
     def start(self, config: str, environment: dict[str, Any], data: dict[str, Any]) -> None:
         """Make the folder and write down what is about to run."""
         self.path.mkdir(parents=True, exist_ok=True)
         for path, facts in ((self.environment, environment), (self.data, data)):
-            path.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        self.config.write_text(config, encoding="utf-8")
+            write_text(path, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+        write_text(self.config, config)
 
 
 def model_folder(path: str) -> str:

@@ -9,24 +9,26 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from nlpft import cli, config
 from nlpft.config import plugin
-from nlpft.data import loader, store
+from nlpft.data import store
 from nlpft.data.loader import DataConfig, PackedData, Share
-from nlpft.models.load import context, load_model, load_tokenizer, save_model
+from nlpft.models.forward import check_isolation
+from nlpft.models.load import context, load_model, load_tokenizer, save_model, weight_type
 from nlpft.rundir import RunDir
-from nlpft.training import checkpoint
+from nlpft.training import checkpoint, preflight
 from nlpft.training.checkpoint import CheckpointConfig
-from nlpft.training.log import RunLog, check_trackers, environment
-from nlpft.training.loop import evaluate_loss, train_steps
-from nlpft.training.optim import OptimConfig, build_optimizer, learning_rate
+from nlpft.training.log import RunLog, environment
+from nlpft.training.loop import evaluate_loss, is_due, train_steps
+from nlpft.training.optim import OptimConfig, build_optimizer, learning_rate, trainable_in_float32
 from nlpft.training.stopping import Best
 
 # What may change between a run and its resume: nothing that decides its weights.
-FREE = ("resume", "output_dir", "trackers", "checkpoint.", "data.packs_per_micro_batch")
+FREE = ("resume", "output_dir", "trackers", "checkpoint.")
 
 
 @dataclass(frozen=True)
@@ -58,35 +60,37 @@ class Config:
     objective: Any = plugin("objectives", "causal_lm")
 
 
-def main(cfg: Config) -> None:
+def main(cfg: Config) -> Best:
+    """Train as `cfg` says; returns the best evaluation."""
     run = RunDir(cfg.output_dir)
     newest = checkpoint.latest(run.checkpoints) if cfg.resume else None
     if newest:
         config.check_same(config.load(Config, run.config), cfg, FREE)
     elif not cfg.resume:
         run.check_free()
-    loader.check(cfg.data)
-    check_trackers(cfg.trackers)
-    accelerator = Accelerator(log_with=list(cfg.trackers) or None, project_dir=run.path)
+    preflight.check(cfg)
+    precision = "bf16" if weight_type(cfg.dtype) == torch.bfloat16 else None  # None: as the launcher says
+    accelerator = Accelerator(log_with=list(cfg.trackers) or None, project_dir=run.path, mixed_precision=precision)
     set_seed(cfg.seed)
 
-    # data: which rows share a pack, and which packs make a step
-    share = Share(accelerator.process_index, accelerator.num_processes)
-    static = accelerator.device.type == "cuda"
-    train = PackedData(cfg.data.train, cfg.data.max_length, static_shapes=static)
-    held_out = PackedData(cfg.data.eval, cfg.data.max_length, static_shapes=static) if cfg.data.eval else None
-    facts = store.facts(cfg.data.train)
-    max_steps = cfg.max_steps or max(1, round(cfg.epochs * train.steps_per_epoch(cfg.data.packs_per_step)))
-
     # model: pretrained weights, which of them train, and what they are scored by
+    facts = store.facts(cfg.data.train)
     tokenizer = load_tokenizer(cfg.model, facts.get("template"))
     model = load_model(cfg.model, cfg.dtype)
-    loader.check_context(cfg.data, context(model))
-    model = config.module_of(cfg.tuning).apply(model, cfg.tuning)
+    limits = {"context": context(model), "static_shapes": accelerator.device.type == "cuda"}
+    model = trainable_in_float32(config.module_of(cfg.tuning).apply(model, cfg.tuning))
     optimizer = build_optimizer(model, cfg.optim)
     model, optimizer = accelerator.prepare(model, optimizer)
+    check_isolation(model, len(tokenizer), accelerator.device)
     objective = config.module_of(cfg.objective)
     score = objective.build(cfg.objective, model), objective.num_targets
+
+    # data: which rows share a pack, and which packs make a step
+    run.check_data(facts)
+    share = Share(accelerator.process_index, accelerator.num_processes)
+    train = PackedData(cfg.data.train, cfg.data.max_length, **limits)
+    held_out = PackedData(cfg.data.eval, cfg.data.max_length, **limits) if cfg.data.eval else None
+    max_steps = cfg.max_steps or max(1, round(cfg.epochs * train.steps_per_epoch(cfg.data.packs_per_step)))
 
     # where to begin
     best, first_step = Best(cfg.patience), 0
@@ -112,7 +116,8 @@ def main(cfg: Config) -> None:
 
     log = RunLog(accelerator, run.metrics, max_steps, first_step)
     with log.running():
-        steps = islice(train.steps(cfg.data, cfg.seed, share, first_step), max_steps - first_step)
+        left = 0 if best.stop() else max_steps - first_step  # a run may have been killed after its last checkpoint
+        steps = islice(train.steps(cfg.data, cfg.seed, share, first_step), left)
         rate, norm = learning_rate(cfg.optim, max_steps), cfg.optim.max_grad_norm
         for report in train_steps(
             accelerator, model, optimizer, rate, steps, *score, max_grad_norm=norm, first_step=first_step
@@ -135,11 +140,8 @@ def main(cfg: Config) -> None:
         save_model(model, run.model, tokenizer, {"base": cfg.model, "template_hash": facts.get("template_hash")})
         log.say(f"saved {run.model}" + (f", the weights of step {best.step}" if best.step else ""))
     accelerator.end_training()
-
-
-def is_due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0
+    return best
 
 
 if __name__ == "__main__":
-    sys.exit(cli.guarded(lambda: main(config.parse(Config, sys.argv[1:], prog="recipes/sft.py"))))
+    sys.exit(cli.guarded(lambda: main(config.parse(Config, sys.argv[1:], prog="recipes/sft.py")) and 0))

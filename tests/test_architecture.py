@@ -14,7 +14,8 @@ ROOT = Path(nlpft.__file__).parent
 FLOORS = [
     {"types", "errors"},
     {"plugins"},
-    {"config", "files", "rundir", "recipes_dir"},
+    {"files"},
+    {"config", "rundir", "recipes_dir"},
     {"formats", "templates", "metrics", "losses"},
     {"data", "models"},
     {"tuning", "objectives", "search"},

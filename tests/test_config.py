@@ -86,6 +86,18 @@ def test_what_is_wrong_is_named(tmp_path, text, words, said):
         assert part in str(error.value)
 
 
+def test_another_plugin_on_the_command_line_leaves_the_files_settings_behind(tmp_path):
+    got = config.parse(Settings, [*written(tmp_path, "tuning: {name: lora, rank: 3}"), "--tuning.name", "full"])
+    assert got.tuning.name == "full"
+
+
+def test_infinity_null_and_quoted_null_read_back(tmp_path):
+    settings = config.parse(Settings, ["--optim.lr", "inf", "--model", "null"])
+    written(tmp_path, config.dump(settings))
+    assert config.load(Settings, tmp_path / "settings.yaml") == settings
+    assert config.parse(Settings, written(tmp_path, "eval_data:")).eval_data is None
+
+
 def test_missing_file_is_named():
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read"):
         config.parse(Settings, ["--config", "nowhere.yaml"])

@@ -13,7 +13,8 @@ from nlpft.data.collate import collate
 from nlpft.data.convert import Options, convert
 from nlpft.data.loader import DataConfig, PackedData, Share
 from nlpft.data.tokenizer import TextTokenizer
-from nlpft.models.forward import forward
+from nlpft.errors import ModelError
+from nlpft.models.forward import check_isolation, forward
 from nlpft.training.loop import evaluate_loss, train_steps
 
 OBJECTIVE = plugins.load("objectives", "causal_lm")
@@ -129,3 +130,14 @@ def test_held_out_loss_is_weighted_by_token(model, data):
         loss, targets = evaluate_loss(Accelerator(cpu=True), model, batches, STEP_LOSS, OBJECTIVE.num_targets)
         assert loss == pytest.approx(expected, rel=1e-5)
         assert targets == (data.columns.labels >= 0).sum()
+
+
+def test_a_model_that_leaks_is_refused(model):
+    check_isolation(model, 400, torch.device("cpu"))
+
+    class Leaking(torch.nn.Module):
+        def forward(self, input_ids, position_ids, **kwargs):
+            return model(input_ids=input_ids, **kwargs)
+
+    with pytest.raises(ModelError, match="leak"):
+        check_isolation(Leaking(), 400, torch.device("cpu"))

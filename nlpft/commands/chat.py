@@ -121,9 +121,7 @@ def run(config: Config) -> int:
 
 def load(config: Config) -> Chat:
     """Model and tokenizer, on the GPU where there is one. Raises ModelError where they cannot hold a conversation."""
-    from accelerate import PartialState  # seconds of import, after the settings were checked
-
-    from nlpft.models.load import load_model, load_tokenizer
+    from nlpft.models.load import device, load_model, load_tokenizer  # seconds of import
 
     name = model_folder(config.model)
     tokenizer = load_tokenizer(name)
@@ -132,7 +130,7 @@ def load(config: Config) -> Chat:
             f"{config.model}: no chat template, so nothing says how a conversation is written to this model; "
             "fine-tune it on conversations first: nlpft convert --template chatml, nlpft train sft"
         )
-    model = load_model(name).to(PartialState().device).eval()
+    model = load_model(name).to(device()).eval()
     return Chat(model, tokenizer, stops(model, tokenizer, name), config)
 
 

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.table import Table
 from nlpft.errors import ConfigError
 from nlpft.evaluation import results
 from nlpft.evaluation.harness import HarnessConfig
+from nlpft.files import check_free
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Config:
     """Held-out answers that are written at once."""
     max_new_tokens: int | None = None
     """Longest answer in tokens (default: the reference's length and half as much again)."""
-    dtype: str = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Type of the weights: float32, bfloat16; auto: float32 on the CPU, bfloat16 on a GPU."""
     harness: HarnessConfig = HarnessConfig()
     overwrite: bool = False
@@ -45,13 +46,14 @@ def run(config: Config) -> int:
         raise ConfigError("nothing to evaluate: give --tasks, --heldout, or both")
     if config.heldout and not config.heldout.is_file():
         raise ConfigError(f"--heldout {config.heldout}: no such file")
-    from accelerate import PartialState  # seconds of import, after the settings have been checked
-
-    from nlpft.models.load import load_model
+    if config.batch_size < 1 or config.harness.batch_size < 1 or (config.harness.limit or 1) < 1:
+        raise ConfigError("batch_size, harness.batch_size and harness.limit are at least 1")
+    check_free(config.output, config.overwrite)
+    from nlpft.models.load import device, load_model  # seconds of import, after the settings have been checked
     from nlpft.rundir import model_folder
 
     name = model_folder(config.model)
-    model = load_model(name, config.dtype).to(PartialState().device).eval()
+    model = load_model(name, config.dtype).to(device()).eval()
     parts = []
     if config.heldout:
         parts.append(_heldout(config, config.heldout, model, name))

@@ -7,19 +7,25 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from nlpft.errors import DataError
 from nlpft.types import IGNORE
 
 
 class Columns:
-    """The token columns of a dataset as flat arrays; a row is a slice, not a copy."""
+    """The token columns of a dataset as flat arrays, one copy in memory; a row is a slice of them."""
 
     def __init__(self, rows: pa.Table | pa.RecordBatch) -> None:
         table = rows if isinstance(rows, pa.Table) else pa.Table.from_batches([rows])
-        table = table.select(["input_ids", "labels"]).combine_chunks()
-        chunks = [table.column(name).chunk(0) for name in ("input_ids", "labels")]
-        self.offsets = chunks[0].offsets.to_numpy()
-        self.input_ids, self.labels = (chunk.values.to_numpy() for chunk in chunks)
-        self.lengths = np.diff(self.offsets)
+        ids, labels = table.column("input_ids"), table.column("labels")
+        self.lengths = np.concatenate(
+            [chunk.value_lengths().to_numpy() for chunk in ids.chunks] or [np.empty(0, np.int32)]
+        )
+        self.offsets = np.concatenate(([0], np.cumsum(self.lengths, dtype=np.int64)))
+        self.input_ids, self.labels = (
+            np.concatenate([c.flatten().to_numpy() for c in x.chunks]) for x in (ids, labels)
+        )
+        if not len(self.input_ids) == len(self.labels) == self.offsets[-1]:
+            raise DataError("input_ids and labels differ in length: the dataset is damaged, convert it again")
 
     def row(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Token ids and labels of a row, int32 [tokens]."""

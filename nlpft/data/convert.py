@@ -15,7 +15,7 @@ from nlpft import plugins
 from nlpft.data import store
 from nlpft.data.columns import int32, strings, values
 from nlpft.data.ledger import Ledger, file_of
-from nlpft.data.read import Bad, read
+from nlpft.data.read import Bad, file_bytes, read
 from nlpft.data.tokenize import check_prompt, tokenize
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.errors import DataError, RowRejected
@@ -161,7 +161,7 @@ def _info(
     decided_by = {**asdict(options), "limit": limit, "template": template.hash, **template.tokens}
     digest = hashlib.sha256(json.dumps([decided_by, tokenizer.hash], sort_keys=True).encode())
     for path in files:
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        digest.update(hashlib.sha256(file_bytes(path)).digest())
     return {
         "model": model,
         "files": [str(path) for path in files],

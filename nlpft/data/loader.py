@@ -18,6 +18,8 @@ from nlpft.data.collate import Columns, collate
 from nlpft.data.pack import pack
 from nlpft.errors import ConfigError, DataError
 
+PACK = 1024  # tokens in a pack, where nothing else is said
+
 
 @dataclass(frozen=True)
 class DataConfig:
@@ -25,8 +27,9 @@ class DataConfig:
     """Dataset folder to train on, written by `nlpft convert`."""
     eval: Path | None = None
     """Dataset folder whose loss is measured during training."""
-    max_length: int = 1024
-    """Tokens in a pack: short rows share one, none is longer."""
+    max_length: int | None = None
+    """Tokens in a pack: short rows share one, none is longer (default: 1,024 or the
+    model's context if that is less, or the longest row's if that is more)."""
     packs_per_step: int = 8
     """Packs in one optimiser step, over all processes and micro-batches together."""
     packs_per_micro_batch: int = 1
@@ -42,16 +45,25 @@ class Share:
 
 
 class PackedData:
-    """The rows of a dataset folder, in packs.
+    """The rows of a dataset folder, in packs of at most `max_length` tokens; the model sees `context`.
 
-    Raises DataError where a row is longer than a pack, or the folder holds no dataset.
+    Raises DataError where a row is longer than a pack, or the folder holds no dataset; ConfigError where a pack is longer than
+    the context.
     """
 
-    def __init__(self, folder: Path, max_length: int, *, static_shapes: bool = False) -> None:
-        self.folder, self.max_length, self.static_shapes = folder, max_length, static_shapes
+    def __init__(
+        self, folder: Path, max_length: int | None = None, *, context: int | None = None, static_shapes: bool = False
+    ) -> None:
         table = store.read(folder)
         self.columns = Columns(table)
         longest = int(self.columns.lengths.argmax())
+        max_length = max_length or max(min(PACK, context or PACK), int(self.columns.lengths[longest]))
+        if context and max_length > context:
+            raise ConfigError(
+                f"data.max_length {max_length} is more than the model's context, {context} tokens; lower it"
+                + (f", and convert with --max_length {context}" if self.columns.lengths[longest] > context else "")
+            )
+        self.folder, self.max_length, self.static_shapes = folder, max_length, static_shapes
         if self.columns.lengths[longest] > max_length:
             too_long = int((self.columns.lengths > max_length).sum())
             place = table.column("source")[longest].as_py() if "source" in table.column_names else f"row {longest}"
@@ -99,15 +111,18 @@ class PackedData:
 def check(config: DataConfig) -> None:
     """Raise ConfigError for settings that no data could satisfy."""
     for name in ("max_length", "packs_per_step", "packs_per_micro_batch"):
-        if getattr(config, name) < 1:
-            raise ConfigError(f"data.{name} {getattr(config, name)}: must be at least 1")
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"data.{name} {value}: must be at least 1")
     if config.train == Path():
         raise ConfigError("data.train is not set: give the folder that `nlpft convert FILES -o FOLDER` wrote")
 
 
-def check_context(config: DataConfig, context: int | None) -> None:
-    """Raise ConfigError where a pack is longer than the model's `context` in tokens."""
-    if context and config.max_length > context:
+def check_tokenizer(folder: Path, tokenizer_hash: str, model: str) -> None:
+    """Raise ConfigError where the dataset in `folder` was made with another tokenizer than the model's."""
+    facts = store.info(folder)
+    if facts.get("tokenizer_hash", tokenizer_hash) != tokenizer_hash:
         raise ConfigError(
-            f"data.max_length {config.max_length} is more than the model's context, {context} tokens; lower it"
+            f"{folder}: converted with the tokenizer of {facts['model']}, which is not that of {model}; "
+            f"convert it with --model {model}, or train --model {facts['model']}"
         )

@@ -24,14 +24,15 @@ def read(path: Path) -> Iterator[Record | Bad]:
 
     Raises DataError where there is no such file, it cannot be read, or nothing in it is JSON.
     """
-    raw = _bytes(path).removeprefix(b"\xef\xbb\xbf")
+    raw = file_bytes(path).removeprefix(b"\xef\xbb\xbf")
     start = raw.lstrip()[:1]
     if not start:
         raise DataError(f"{path}: the file is empty")
     return _array(path, raw) if start == b"[" else _lines(path, raw)
 
 
-def _bytes(path: Path) -> bytes:
+def file_bytes(path: Path) -> bytes:
+    """All of a file. Raises DataError where it is missing or cannot be read."""
     try:
         return path.read_bytes()
     except FileNotFoundError:

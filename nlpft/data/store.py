@@ -53,7 +53,7 @@ def read(folder: Path) -> pa.Table:
     try:
         files = [f["filename"] for f in json.loads((folder / "state.json").read_text(encoding="utf-8"))["_data_files"]]
         shards = [pa.ipc.open_stream(pa.memory_map(str(folder / name))).read_all() for name in files]
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, TypeError) as error:
         raise DataError(
             f"{folder}: not a dataset folder ({error}); make one by `nlpft convert FILES -o {folder}`"
         ) from error
@@ -68,15 +68,21 @@ def read(folder: Path) -> pa.Table:
 
 def info(folder: Path) -> dict[str, Any]:
     """What `write` was told of the dataset; {} for a dataset that something else has written."""
-    path = folder / "nlpft.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return _read_json(folder / "nlpft.json")
 
 
 def facts(folder: Path) -> dict[str, Any]:
     """All that is known of a dataset: its folder, what it was made from, and its ledger's counts."""
-    ledger = folder / "ledger.json"
-    counts = json.loads(ledger.read_text(encoding="utf-8")) if ledger.is_file() else {}
-    return {"folder": str(folder), **info(folder), **counts}
+    return {"folder": str(folder), **info(folder), **_read_json(folder / "ledger.json")}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: damaged ({error}); convert the dataset again") from error
 
 
 def _features() -> dict[str, Any]:

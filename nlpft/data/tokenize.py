@@ -1,6 +1,6 @@
 """Segments -> token columns: one call of the tokenizer for a batch of rows; the rest is array arithmetic."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,8 +8,8 @@ import pyarrow as pa
 
 from nlpft.data.columns import int32, lists
 from nlpft.data.tokenizer import TextTokenizer
-from nlpft.templates._chat import ChatTemplate
 from nlpft.errors import ModelError, RowRejected
+from nlpft.templates._chat import ChatTemplate
 from nlpft.types import IGNORE, Message, Segment
 
 
@@ -53,7 +53,8 @@ def pieces(segments: Sequence[Segment], template: ChatTemplate, tokenizer: TextT
     A header and the prompt's text behind it are encoded together, as they are when the prompt is served. Text is cut only where
     an answer begins: so the generation prompt is a token prefix of the example even where an answer begins with blanks.
     """
-    text, train, place = "", False, tokenizer.at_start
+    text, train = "", False
+    place: Callable[[str], str] = tokenizer.at_start  # what the encoder does to a text for where it stands
 
     def flush() -> Iterator[Piece]:
         if text:

@@ -20,12 +20,12 @@ from nlpft.data.ledger import Ledger
 from nlpft.data.pack import pack
 from nlpft.data.tokenize import tokenize
 from nlpft.data.tokenizer import TextTokenizer
-from nlpft.errors import DataError
+from nlpft.errors import DataError, RowRejected
 from nlpft.evaluation.results import Samples, mean_and_error, text_hash
 from nlpft.models.forward import forward
 from nlpft.models.generate import answers
 from nlpft.templates._chat import ChatTemplate
-from nlpft.types import Conversation
+from nlpft.types import Conversation, Segment
 
 TASK = "heldout"
 PACK = 512  # tokens scored in one forward pass: attention on the CPU costs its square
@@ -48,15 +48,25 @@ def load(
 ) -> HeldOut:
     """The rows of `path` that end in an answer. Raises DataError where one cannot be used: a score leaves nothing out."""
     ledger = Ledger()
-    rows = [row for row in conversations([path], format, ledger) if row.messages[-1].role == "assistant"]
+    rows = list(conversations([path], format, ledger))
     if ledger.rows:
         bad = ledger.rows[0]
         raise DataError(f"{bad['source']}: {bad['reason']} {bad['detail']}; a held-out file must be usable as a whole")
+    for row in rows:
+        if row.messages[-1].role != "assistant":
+            raise DataError(
+                f"{row.source}: the row does not end in an assistant's answer, so there is nothing to compare"
+            )
     rows = rows[:limit]
     if not rows:
-        raise DataError(f"{path}: no row ends in an assistant's answer, so there is nothing to ask for")
-    columns = Columns(tokenize([template.segments(r.messages) for r in rows], template, tokenizer))
-    asked = Columns(tokenize([template.segments(r.messages[:-1], generate=True) for r in rows], template, tokenizer))
+        raise DataError(f"{path}: no rows")
+    columns = Columns(tokenize([_segments(template, r, len(r.messages)) for r in rows], template, tokenizer))
+    longest = int(columns.lengths.argmax())
+    if tokenizer.context and columns.lengths[longest] > tokenizer.context:
+        raise DataError(
+            f"{rows[longest].source}: {columns.lengths[longest]} tokens, the model sees {tokenizer.context}; shorten or remove it"
+        )
+    asked = Columns(tokenize([_segments(template, r, len(r.messages) - 1) for r in rows], template, tokenizer))
     prompts = [asked.row(i)[0].tolist() for i in range(len(rows))]
     ends, lengths = zip(*(_last_answer(columns.row(i)[1]) for i in range(len(rows))), strict=True)
     return HeldOut(rows, columns, prompts, sorted(set(ends)), list(lengths))
@@ -81,7 +91,7 @@ def evaluate(
     for i, ids in answers(model, data.prompts, data.stop, limits, batch_size=batch_size):
         written[i] = tokenizer.decode(np.array(ids, np.int32))
         progress(len(written))
-    samples = [_sample(i, row, written[i], loss_sums[i], counts[i]) for i, row in enumerate(data.rows)]
+    samples = [_sample(i, data, written[i], loss_sums[i], counts[i]) for i in range(len(data.rows))]
     match, error = mean_and_error([s["exact_match"] for s in samples])
     values = {
         "alias": TASK,
@@ -118,6 +128,14 @@ def row_losses(model: nn.Module, columns: Columns) -> tuple[np.ndarray, np.ndarr
     return sums, counts
 
 
+def _segments(template: ChatTemplate, row: Conversation, turns: int) -> list[Segment]:
+    """The first `turns` of `row`; where that leaves its last answer out, up to where it begins."""
+    try:
+        return template.segments(row.messages[:turns], generate=turns < len(row.messages))
+    except RowRejected as why:
+        raise DataError(f"{row.source}: {why}; a held-out file must be usable as a whole") from why
+
+
 def _last_answer(labels: np.ndarray) -> tuple[int, int]:
     """The token that ends a row's last answer, and how many tokens that answer has."""
     learnt = np.flatnonzero(labels >= 0)
@@ -126,7 +144,8 @@ def _last_answer(labels: np.ndarray) -> tuple[int, int]:
     return int(labels[learnt[-1]]), int(learnt[-1] - first + 1)
 
 
-def _sample(number: int, row: Conversation, answer: str, loss_sum: float, tokens: int) -> dict[str, Any]:
+def _sample(number: int, data: HeldOut, answer: str, loss_sum: float, tokens: int) -> dict[str, Any]:
+    row = data.rows[number]
     prompt = [{"role": m.role, "content": m.content} for m in row.messages[:-1]]
     target = row.messages[-1].content
     return {
@@ -139,7 +158,7 @@ def _sample(number: int, row: Conversation, answer: str, loss_sum: float, tokens
         "filter": "none",
         "metrics": ["exact_match"],
         "doc_hash": text_hash(prompt),
-        "prompt_hash": text_hash(prompt),
+        "prompt_hash": text_hash(data.prompts[number]),
         "target_hash": text_hash(target),
         "exact_match": float(answer.strip() == target.strip()),
         "loss_sum": float(loss_sum),

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 import transformers
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -31,7 +33,10 @@ def load_model(name: str, dtype: str = "auto") -> nn.Module:
     if adapter is not None:
         from peft import PeftModel  # 5 s of import that a plain model does not need
 
-        return PeftModel.from_pretrained(load_model(adapter, dtype), str(folder))
+        try:
+            return PeftModel.from_pretrained(load_model(adapter, dtype), str(folder))
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise ModelError(f"{folder}: cannot be put on its base, {adapter}: {error}") from error
     try:
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=weight_type(dtype))
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -46,16 +51,31 @@ def context(model: nn.Module) -> int | None:
     return getattr(model.config, "max_position_embeddings", None)
 
 
+def device() -> torch.device:
+    """The device of this process: a GPU where there is one, unless the launcher was told --cpu."""
+    # Whoever asks first sets Accelerate's state for good, so the launcher's wish must be passed on here.
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU")).device
+
+
 def weight_type(dtype: str) -> torch.dtype:
+    """The type called `dtype`; auto goes by the device that this run uses, which `--cpu` may have chosen."""
     if dtype == "auto":
-        return torch.bfloat16 if torch.cuda.is_available() else torch.float32
+        return torch.float32 if device().type == "cpu" else torch.bfloat16
     return DTYPES[dtype]
 
 
 def adapter_base(folder: Path) -> str | None:
     """The base model's name, if `folder` holds an adapter in PEFT's format."""
     path = folder / "adapter_config.json"
-    return json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"] if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        base = json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: broken ({type(error).__name__}: {error}); was it downloaded whole?") from error
+    if not base:
+        raise ModelError(f"{path}: does not name its base model (base_model_name_or_path)")
+    return base
 
 
 def save_model(model: nn.Module, folder: Path, tokenizer: Any, facts: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from nlpft.errors import ModelError
+from nlpft.errors import ConfigError, ModelError
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,14 @@ class CheckpointConfig:
     """Optimiser steps between two checkpoints; 0: only at the end."""
     keep: int = 2
     """How many of the newest checkpoints stay; the best one stays too."""
+
+
+def check(config: CheckpointConfig) -> None:
+    """Raise ConfigError for settings under which nothing could be resumed."""
+    if config.every < 0:
+        raise ConfigError(f"checkpoint.every {config.every}: a number of steps, or 0 for only at the end")
+    if config.keep < 1:
+        raise ConfigError(f"checkpoint.keep {config.keep}: at least 1, a run cannot be resumed from none")
 
 
 def save(
@@ -96,7 +104,7 @@ def latest(folder: Path) -> Path | None:
 def prune(folder: Path, keep: int, best: int | None) -> None:
     """Remove all but the newest `keep` checkpoints and the one of step `best`."""
     found = [path for path in sorted(folder.glob("step-*")) if path.suffix != ".partial"]
-    for path in found[: max(0, len(found) - max(1, keep))]:
+    for path in found[: max(0, len(found) - keep)]:
         if path.name != f"step-{best or 0:08d}":
             shutil.rmtree(path)
 

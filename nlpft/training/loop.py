@@ -97,6 +97,11 @@ def evaluate_loss(
     return loss / max(1.0, targets), int(targets)
 
 
+def is_due(step: int, every: int) -> bool:
+    """Whether something that is done every so many steps (0: never) is to be done after `step`."""
+    return every > 0 and step % every == 0
+
+
 def to_device(batch: Batch, device: torch.device) -> Batch:
     return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 

@@ -36,6 +36,18 @@ SCHEDULES: dict[
 }
 
 
+def trainable_in_float32(model: nn.Module) -> nn.Module:
+    """The same model with float32 masters of the weights that train, in place.
+
+    A bfloat16 weight has 8 bits: most steps of AdamW at usual rates would round to nothing. Frozen weights stay as they are, and
+    autocast multiplies in bfloat16 (adapters too).
+    """
+    for weight in model.parameters():
+        if weight.requires_grad:
+            weight.data = weight.data.float()
+    return model
+
+
 def check(config: OptimConfig) -> None:
     """Raise ConfigError for settings that could not train anything, or would train it backwards."""
     rules = {

@@ -25,6 +25,8 @@ class Config:
 def apply(model: nn.Module, config: Config) -> nn.Module:
     if config.rank < 1:
         raise ConfigError(f"tuning.rank {config.rank}: a rank is at least 1")
+    if not 0 <= config.dropout < 1:
+        raise ConfigError(f"tuning.dropout {config.dropout}: a share from 0 to below 1")
     targets = "all-linear" if config.targets == ("all-linear",) else list(config.targets)
     settings = peft.LoraConfig(
         r=config.rank,

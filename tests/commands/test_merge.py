@@ -132,7 +132,7 @@ def test_what_cannot_be_merged_is_refused_with_the_reason(adapter, tiny_folder, 
     for words, said in (
         ([tiny_folder, "-o", tmp_path / "out"], "not an adapter (no adapter_config.json)"),
         ([tmp_path / "prompt", "-o", tmp_path / "out"], "cannot be merged"),
-        ([adapter, "-o", tmp_path / "full"], "--overwrite"),
+        ([adapter, "-o", tmp_path / "full"], "not a folder that nlpft has made"),
         ([adapter, "-o", adapter, "--overwrite"], "holds the adapter itself"),
         ([adapter, "-o", ".", "--overwrite"], "holds the adapter itself"),
     ):

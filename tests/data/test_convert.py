@@ -165,3 +165,56 @@ def test_a_folder_in_use_is_not_touched(tmp_path, tokenizer):
     assert (tmp_path / "out" / "state.json").stat().st_mtime_ns == before
     convert([file, file], tmp_path / "out", tokenizer, Options(), overwrite=True)
     assert store.read(tmp_path / "out").num_rows == 2
+
+
+def test_an_answer_to_no_question_is_context(tmp_path, tokenizer):
+    greeting = {"conversations": [{"from": "gpt", "value": "Hello!"}, *chat("q", "a")["conversations"]]}
+    only = {"conversations": [{"from": "gpt", "value": "Hello!"}]}
+    ledger = convert([write_json(tmp_path / "rows.json", [greeting, only])], tmp_path / "out", tokenizer, Options())
+    assert ledger.summary()["rejected"] == {"no answer": 1}
+    (row,) = datasets.load_from_disk(str(tmp_path / "out"))
+    assert "Hello!" in tokenizer.decode(np.array(row["input_ids"]))
+    assert tokenizer.decode(np.array(learnt(row))) == "a<|im_end|>"
+
+
+def test_fields_beside_the_turns_are_read_or_the_row_is_rejected(tmp_path, tokenizer):
+    rows = [chat("q", "a", system="Be brief."), chat("q", "a", tools="[{}]"), {**ALPACA, "history": [["one", "two"]]}]
+    ledger = convert([write_json(tmp_path / "rows.json", rows)], tmp_path / "out", tokenizer, Options())
+    assert ledger.summary()["rejected"] == {"tools": 1}
+    first, last = (tokenizer.decode(np.array(r["input_ids"])) for r in datasets.load_from_disk(str(tmp_path / "out")))
+    assert first.startswith("<|im_start|>system\nBe brief.<|im_end|>")
+    assert last.startswith("<|im_start|>user\none<|im_end|>\n<|im_start|>assistant\ntwo<|im_end|>")
+
+
+def test_half_a_surrogate_pair_costs_one_row(tmp_path, tokenizer):
+    (tmp_path / "rows.json").write_text(json.dumps([chat("q", "bad \ud800"), ALPACA]))
+    ledger = convert([tmp_path / "rows.json"], tmp_path / "out", tokenizer, Options())
+    assert ledger.summary()["rejected"] == {"not valid Unicode": 1}
+    assert json.loads((tmp_path / "out" / "rejected.jsonl").read_text())["source"].endswith("rows.json:1")
+
+
+def test_a_folder_that_nlpft_has_not_made_is_never_replaced(tmp_path, tokenizer):
+    (tmp_path / "data").mkdir()
+    file = write_json(tmp_path / "data" / "rows.json", [ALPACA])
+    with pytest.raises(RunExists, match="not a folder that nlpft has made"):
+        convert([file], tmp_path / "data", tokenizer, Options(), overwrite=True)
+    assert file.is_file()
+
+
+def test_the_fingerprint_covers_what_decides_the_tokens(tmp_path, tokenizer):
+    both = {**ALPACA, **chat("q", "a")}
+    file = write_json(tmp_path / "rows.json", [both])
+    prints = set()
+    for number, options in enumerate(
+        [Options(), Options(format="sharegpt"), Options(format="alpaca"), Options(max_length=99)]
+    ):
+        convert([file], tmp_path / str(number), tokenizer, options)
+        prints.add(store.info(tmp_path / str(number))["fingerprint"])
+    assert len(prints) == 4
+
+
+def test_truncation_saved_in_a_tokenizer_cuts_nothing(tmp_path, tiny_folder):
+    spec = json.loads((tiny_folder / "tokenizer.json").read_text())
+    spec["truncation"] = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(spec))
+    assert len(TextTokenizer(tmp_path).encode(["word reply answer question " * 5]).ids) > 15

@@ -34,6 +34,14 @@ def test_blank_lines_count_as_lines_but_not_as_rows(tmp_path):
     assert [r.source for r in read(path)] == [f"{path}:1", f"{path}:3"]
 
 
+def test_a_bad_first_line_costs_one_row(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": \n{"a": 2}\n')
+    bad, good = read(path)
+    assert isinstance(bad, Bad)
+    assert good.data == {"a": 2}
+
+
 def test_one_bad_line_costs_one_row(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"a": 1}\n{"a": \n{"a": 3}\n')

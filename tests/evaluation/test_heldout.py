@@ -93,3 +93,13 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path, tiny_folder):
     file = tiny.write_json(tmp_path / "rows.json", [*ROWS, {"x": 1}])
     with pytest.raises(DataError, match=rf"rows\.json:{len(ROWS) + 1}: unknown format"):
         heldout.load(file, tokenizer, tokenizer.chat_template())
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [(tiny.chat("q", "a", "and?"), "does not end in"), (tiny.chat("word " * 300, "a"), "the model sees 256")],
+)
+def test_no_row_is_left_out_silently(tmp_path, tiny_folder, row, said):
+    tokenizer = TextTokenizer(tiny_folder)
+    with pytest.raises(DataError, match=said):
+        heldout.load(tiny.write_json(tmp_path / "rows.json", [row, *ROWS]), tokenizer, tokenizer.chat_template())

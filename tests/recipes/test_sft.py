@@ -161,6 +161,11 @@ def test_the_run_folder_says_what_ran(tmp_path, tiny_folder, dataset):
         (["--tuning.targets", "w_proj"], ConfigError, "q_proj"),
         (["--tuning.name", "freeze", "--tuning.train_last", "9"], ConfigError, "the model has 3 blocks"),
         (["--optim.lr", "0"], ConfigError, r"optim\.lr 0"),
+        (["--optim.max_grad_norm", "-1"], ConfigError, r"optim\.max_grad_norm -1"),
+        (["--max_steps", "-1"], ConfigError, "max_steps -1"),
+        (["--seed", "-1"], ConfigError, "seed -1"),
+        (["--checkpoint.keep", "0"], ConfigError, r"checkpoint\.keep 0"),
+        (["--tuning.dropout", "2"], ConfigError, r"tuning\.dropout 2"),
         (["--trackers", "tensorbord"], ConfigError, "tensorboard"),
     ],
 )
@@ -188,3 +193,76 @@ def test_a_user_error_exits_with_2_and_no_traceback(tmp_path, tiny_folder, datas
     assert done.returncode == 2
     assert "--optim.lr" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_dataset_of_another_tokenizer_is_refused(tmp_path, tiny_folder, dataset):
+    shutil.copytree(tiny_folder, tmp_path / "other")
+    file = tmp_path / "other" / "tokenizer.json"
+    file.write_text(
+        file.read_text().replace('"Hello"', '"Jello"').replace('"ignore_merges":false', '"ignore_merges":true')
+    )
+    spec = json.loads(file.read_text())
+    spec["model"]["vocab"]["never"] = len(spec["model"]["vocab"])
+    file.write_text(json.dumps(spec))
+    with pytest.raises(ConfigError, match="which is not that of"):
+        train(tmp_path / "run", tmp_path / "other", dataset)
+
+
+def test_an_adapter_is_not_trained_as_if_it_were_a_model(tmp_path, tiny_folder, dataset):
+    train(tmp_path / "run", tiny_folder, dataset, "--max_steps", "1")
+    with pytest.raises(ConfigError, match="nlpft merge"):
+        train(tmp_path / "next", tmp_path / "run" / "model", dataset)
+
+
+def test_a_resume_on_other_rows_is_refused(tmp_path, tiny_folder, dataset):
+    shutil.copytree(dataset, tmp_path / "data")
+    train(tmp_path / "run", tiny_folder, tmp_path / "data", "--max_steps", "1")
+    info = json.loads((tmp_path / "data" / "nlpft.json").read_text())
+    (tmp_path / "data" / "nlpft.json").write_text(json.dumps({**info, "fingerprint": "other"}))
+    with pytest.raises(ConfigError, match="converted anew"):
+        train(tmp_path / "run", tiny_folder, tmp_path / "data", "--max_steps", "1", "--resume")
+
+
+def test_a_run_that_stopped_early_does_not_go_on_when_resumed(tmp_path, tiny_folder, dataset):
+    more = ["--data.eval", str(dataset), "--eval_every", "1", "--patience", "1", "--max_steps", "40", "--optim.lr", "3"]
+    before = train(tmp_path / "run", tiny_folder, dataset, *more, "--tuning.name", "full")
+    shutil.rmtree(tmp_path / "run" / "model")  # as if killed before it was written
+    after = train(tmp_path / "run", tiny_folder, dataset, *more, "--tuning.name", "full", "--resume")
+    assert after == before
+    assert (tmp_path / "run" / "model").is_dir()
+
+
+def test_bfloat16_weights_that_train_are_kept_in_float32(tmp_path, tiny_folder, dataset):
+    more = ["--dtype", "bfloat16", "--tuning.name", "full", "--optim.lr", "1e-5", "--data.eval", str(dataset)]
+    lines = train(tmp_path / "run", tiny_folder, dataset, *more)
+    weights = load_file(tmp_path / "run" / "checkpoints" / "step-00000006" / "weights.safetensors")
+    assert {w.dtype for w in weights.values()} == {torch.float32}
+    start = load_file(tiny_folder / "model.safetensors")
+    moved = [(weights[n].bfloat16() != weights[n]).any() for n in weights if weights[n].ndim > 1]
+    assert all(moved)  # bfloat16 alone could not hold such small steps
+    assert start.keys() >= weights.keys()
+    assert losses(lines, "eval")[0] < 6.03
+
+
+def test_a_users_own_method_is_loaded_by_its_dotted_name(tmp_path, tiny_folder, dataset, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = f"own_{tmp_path.name[-1]}.norms"
+    (tmp_path / name.split(".")[0]).mkdir()
+    (tmp_path / (name.replace(".", "/") + ".py")).write_text(
+        f"""from dataclasses import dataclass
+from typing import Literal
+@dataclass(frozen=True)
+class Config:
+    name: Literal["{name}"] = "{name}"
+    also_head: bool = False
+def apply(model, config):
+    for key, weight in model.named_parameters():
+        weight.requires_grad_("norm" in key)
+    return model
+"""
+    )
+    train(tmp_path / "run", tiny_folder, dataset, "--tuning.name", name, "--tuning.also_head")
+    assert config.load(sft.Config, tmp_path / "run" / "config.yaml").tuning.also_head
+    weights = load_file(tmp_path / "run" / "checkpoints" / "step-00000006" / "weights.safetensors")
+    assert weights
+    assert all("norm" in key for key in weights)

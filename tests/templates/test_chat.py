@@ -87,6 +87,8 @@ def test_text_that_the_template_writes_before_an_answer_is_learnt():
         ("{{ m.role + ':' + (m.content if loop.last else '') + '</s>' }}", "drops or repeats"),
         ("{{ m.role + ':' + m.content[2:] + '</s>' }}", "drops or repeats|changes a text"),
         ("{{ m.role + ':' + m.content.replace(' ', '_') + '</s>' }}", "changes a text"),
+        ("{{ m.role + ':' + m.content.split('H')[-1] + '</s>' }}", "changes a text"),
+        ("{{ m.role + ':' + m.content.lstrip('\\n') + '</s>' }}", "changes a text"),
         ("{{ m.role + ('(old):' if not loop.last else ':') + m.content + '</s>' }}", "rewrites history"),
     ],
 )

@@ -1,0 +1,37 @@
+"""What is checked before a run loads or writes anything."""
+
+import math
+from typing import Any
+
+from nlpft.data import loader, store
+from nlpft.data.tokenizer import TextTokenizer
+from nlpft.errors import ConfigError
+from nlpft.models.load import adapter_base, tokenizer_folder
+from nlpft.models.pretrained import resolve
+from nlpft.training import checkpoint, optim
+from nlpft.training.log import check_trackers
+
+
+def check(cfg: Any) -> None:
+    """Raise UserError for what could not run or would train on something else than it seems.
+
+    cfg: a recipe's settings, with `model`, `epochs`, `max_steps`, `eval_every`, `patience`, `seed`, `trackers`, `data`, `optim`
+    and `checkpoint`.
+    """
+    if not 0 < cfg.epochs < math.inf or (cfg.max_steps is not None and cfg.max_steps < 1):
+        raise ConfigError(f"epochs {cfg.epochs}, max_steps {cfg.max_steps}: a run has at least one step")
+    for name in ("eval_every", "patience", "seed"):
+        if getattr(cfg, name) < 0:
+            raise ConfigError(f"{name} {getattr(cfg, name)}: must be 0 or more")
+    loader.check(cfg.data)
+    optim.check(cfg.optim)
+    checkpoint.check(cfg.checkpoint)
+    check_trackers(cfg.trackers)
+    if adapter_base(resolve(cfg.model)) is not None:
+        raise ConfigError(
+            f"model {cfg.model}: is an adapter; make whole weights of it first: nlpft merge {cfg.model} -o DIR"
+        )
+    tokenizer = TextTokenizer(tokenizer_folder(cfg.model)).hash
+    for folder in filter(None, (cfg.data.train, cfg.data.eval)):
+        store.read(folder)
+        loader.check_tokenizer(folder, tokenizer, cfg.model)
