@@ -10,6 +10,7 @@ import pytest
 import sft
 import tiny
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from nlpft import config
@@ -198,9 +199,6 @@ def test_a_user_error_exits_with_2_and_no_traceback(tmp_path, tiny_folder, datas
 def test_a_dataset_of_another_tokenizer_is_refused(tmp_path, tiny_folder, dataset):
     shutil.copytree(tiny_folder, tmp_path / "other")
     file = tmp_path / "other" / "tokenizer.json"
-    file.write_text(
-        file.read_text().replace('"Hello"', '"Jello"').replace('"ignore_merges":false', '"ignore_merges":true')
-    )
     spec = json.loads(file.read_text())
     spec["model"]["vocab"]["never"] = len(spec["model"]["vocab"])
     file.write_text(json.dumps(spec))
@@ -232,6 +230,15 @@ def test_a_run_that_stopped_early_does_not_go_on_when_resumed(tmp_path, tiny_fol
     assert (tmp_path / "run" / "model").is_dir()
 
 
+@pytest.fixture
+def fresh_accelerate():
+    """A process has one precision for good; the tests here share a process."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("fresh_accelerate")
 def test_bfloat16_weights_that_train_are_kept_in_float32(tmp_path, tiny_folder, dataset):
     more = ["--dtype", "bfloat16", "--tuning.name", "full", "--optim.lr", "1e-5", "--data.eval", str(dataset)]
     lines = train(tmp_path / "run", tiny_folder, dataset, *more)
