@@ -14,7 +14,7 @@ from nlpft.models import pretrained
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
-    """A model of two blocks with its tokenizer, as `from_pretrained` reads it."""
+    """A model of three blocks with its tokenizer, as `from_pretrained` reads it."""
     return tiny.save_model(tmp_path_factory.mktemp("tiny"))
 
 

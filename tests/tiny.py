@@ -30,7 +30,7 @@ def save_tokenizer(folder: Path, chat_template: str | None = CHAT_TEMPLATE) -> P
 
 
 def make_model(seed: int = 0, dropout: float = 0.0) -> LlamaForCausalLM:
-    """A Llama of two blocks and 400 entries, float32, that sees 256 tokens."""
+    """A Llama of three blocks and 400 entries, float32, that sees 256 tokens."""
     torch.manual_seed(seed)
     return LlamaForCausalLM(
         LlamaConfig(

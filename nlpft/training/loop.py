@@ -20,7 +20,7 @@ class StepReport:
     step: int  # optimiser steps done, from 1
     loss: float  # nats per target, before the step
     targets: int  # positions the loss counted
-    tokens: int  # tokens the model read, padding not counted where there is none
+    tokens: int  # tokens the model read; on a GPU with the padding to static shapes
     grad_norm: float  # before clipping
     lr: float  # rate that this step used
     seconds: float  # wall time of the step, data loading included
