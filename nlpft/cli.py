@@ -31,9 +31,10 @@ def run(command: str, words: list[str]) -> int:
 
 
 def guarded(call) -> int:
-    """`call()`'s exit code, with errors that are the user's to mend shown as one message. Recipes use it too."""
+    """`call()`'s exit code (0 if it returns none), with errors that are the user's to mend as one message. Recipes use it too."""
     try:
-        return call() or 0
+        code = call()
+        return code if isinstance(code, int) else 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -18,7 +18,7 @@ from nlpft.config import plugin
 from nlpft.data import store
 from nlpft.data.loader import DataConfig, PackedData, Share
 from nlpft.models.forward import check_isolation
-from nlpft.models.load import context, load_model, load_tokenizer, save_model, weight_type
+from nlpft.models.load import as_loaded, context, load_model, load_tokenizer, save_model, weight_type
 from nlpft.rundir import RunDir
 from nlpft.training import checkpoint, preflight
 from nlpft.training.checkpoint import CheckpointConfig
@@ -137,11 +137,13 @@ def main(cfg: Config) -> Best:
         model = accelerator.unwrap_model(model)
         if best.step:
             checkpoint.load_weights(model, run.checkpoints / f"step-{best.step:08d}")
-        save_model(model, run.model, tokenizer, {"base": cfg.model, "template_hash": facts.get("template_hash")})
+        save_model(
+            as_loaded(model), run.model, tokenizer, {"base": cfg.model, "template_hash": facts.get("template_hash")}
+        )
         log.say(f"saved {run.model}" + (f", the weights of step {best.step}" if best.step else ""))
     accelerator.end_training()
     return best
 
 
 if __name__ == "__main__":
-    sys.exit(cli.guarded(lambda: main(config.parse(Config, sys.argv[1:], prog="recipes/sft.py")) and 0))
+    sys.exit(cli.guarded(lambda: main(config.parse(Config, sys.argv[1:], prog="recipes/sft.py"))))

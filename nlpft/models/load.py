@@ -78,6 +78,11 @@ def adapter_base(folder: Path) -> str | None:
     return base
 
 
+def as_loaded(model: nn.Module) -> nn.Module:
+    """`model` with whole weights in the type that they were loaded in (masters are for training); an adapter keeps its own."""
+    return model if hasattr(model, "peft_config") else model.to(model.config.dtype)  # type: ignore[arg-type]
+
+
 def save_model(model: nn.Module, folder: Path, tokenizer: Any, facts: dict[str, Any]) -> None:
     """Write the adapter (PEFT) or the whole weights of `model` to `folder`, its tokenizer, and `facts` as nlpft.json.
 

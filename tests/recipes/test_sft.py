@@ -248,6 +248,7 @@ def test_bfloat16_weights_that_train_are_kept_in_float32(tmp_path, tiny_folder, 
     moved = [(weights[n].bfloat16() != weights[n]).any() for n in weights if weights[n].ndim > 1]
     assert all(moved)  # bfloat16 alone could not hold such small steps
     assert start.keys() >= weights.keys()
+    assert {w.dtype for w in load_file(tmp_path / "run" / "model" / "model.safetensors").values()} == {torch.bfloat16}
     assert losses(lines, "eval")[0] < 6.03
 
 
