@@ -43,13 +43,13 @@ def parse(cls: type[T], argv: Sequence[str], prog: str | None = None) -> T:
     Raises ConfigError naming the key at fault; `--help` prints every setting and exits.
     """
     file, typed = _take_config(list(argv))
-    from_file = _flatten(_read_yaml(file)) if file else {}
+    from_file = flatten(_read_yaml(file)) if file else {}
     chosen = _plugin_names(typed)
     for name in (n for n in chosen if n in from_file and from_file[n] != chosen[n]):
         # Another plug-in than the file's: the file's settings were for its own.
         from_file = {k: v for k, v in from_file.items() if not k.startswith(name.removesuffix("name"))}
     default = _default(cls, {**from_file, **chosen})
-    flags = {key for key, value in _flatten(_plain(default)).items() if isinstance(value, bool)} if default else set()
+    flags = {key for key, value in flatten(_plain(default)).items() if isinstance(value, bool)} if default else set()
     overridden = {word.partition("=")[0].replace("-", "_") for word in typed if word.startswith("--")}
     words = [
         word
@@ -76,7 +76,7 @@ def dump(settings: Any) -> str:
 
 def flat(settings: Any) -> dict[str, Any]:
     """Settings by dotted key: {'optim.lr': 0.0002, ...}."""
-    return _flatten(_plain(settings))
+    return flatten(_plain(settings))
 
 
 def flat_text(settings: Any) -> dict[str, str]:
@@ -151,10 +151,12 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: dict[str, Any], joint: str = ".", prefix: str = "") -> dict[str, Any]:
+    """Values of nested mappings, their keys joined by `joint`."""
     out: dict[str, Any] = {}
     for key, value in tree.items():
-        out |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        name = f"{prefix}{key}"
+        out |= flatten(value, joint, f"{name}{joint}") if isinstance(value, dict) else {name: value}
     return out
 
 

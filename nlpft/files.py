@@ -1,6 +1,7 @@
 """Folders and files that are there as a whole or not at all."""
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -47,6 +48,10 @@ def whole_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file as a whole: whoever reads it sees the old text or the new."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise

@@ -28,6 +28,10 @@ class Message:
         """Whether the model is trained to write this turn."""
         return self.role == "assistant" if self.train is None else self.train
 
+    def as_dict(self) -> dict[str, str]:
+        """As chat templates and results files know it."""
+        return {"role": self.role, "content": self.content}
+
 
 @dataclass(frozen=True, slots=True)
 class Conversation:

@@ -146,7 +146,7 @@ def _count(batch: pa.RecordBatch, ledger: Ledger) -> None:
 
 
 def _plain(row: Conversation) -> dict:
-    return {"messages": [{"role": m.role, "content": m.content} for m in row.messages]}
+    return {"messages": [m.as_dict() for m in row.messages]}
 
 
 def _info(

@@ -40,6 +40,26 @@ class Encoded:
     lengths: np.ndarray  # int64 [texts], tokens of each
 
 
+def read_spec(folder: Path) -> dict[str, Any]:
+    """`tokenizer.json`, without what would cut or fill rows. Raises ModelError where there is none, or it is broken."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise ModelError(
+            f"{folder}: no tokenizer.json; save the tokenizer with transformers' AutoTokenizer first "
+            "(tokenizer.save_pretrained(folder))"
+        )
+    spec = _json(path)
+    if not {"model", "added_tokens"} <= spec.keys():
+        raise ModelError(f"{path}: not a tokenizer's file: it has no 'model' and 'added_tokens'")
+    # Saved by chance with some models; they would cut rows in silence.
+    return {**spec, "truncation": None, "padding": None}
+
+
+def spec_hash(spec: dict[str, Any]) -> str:
+    """What a dataset and a model are held together by: equal where all ids are."""
+    return hashlib.sha256(json.dumps(spec).encode()).hexdigest()[:16]
+
+
 class TextTokenizer:
     """Ids of text that is never a control token, and ids of the special tokens apart.
 
@@ -48,21 +68,9 @@ class TextTokenizer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        path = folder / "tokenizer.json"
-        if not path.is_file():
-            raise ModelError(
-                f"{folder}: no tokenizer.json; save the tokenizer with transformers' AutoTokenizer first "
-                "(tokenizer.save_pretrained(folder))"
-            )
-        spec = _json(path)
-        if not {"model", "added_tokens"} <= spec.keys():
-            raise ModelError(f"{path}: not a tokenizer's file: it has no 'model' and 'added_tokens'")
-        spec |= {
-            "truncation": None,
-            "padding": None,
-        }  # saved by chance with some models; they would cut rows in silence
+        spec = read_spec(folder)
         text = json.dumps(spec)
-        self.hash = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.hash = spec_hash(spec)
         self.special = {t["content"]: t["id"] for t in spec["added_tokens"] if t["special"]}
         self._exact = tokenizers.Tokenizer.from_str(json.dumps(_without_prefix(spec)))
         self._exact.encode_special_tokens = True  # content that spells a control token is ordinary text
@@ -165,7 +173,7 @@ class TextTokenizer:
             engine = fastokens._native.Tokenizer.from_json_str(text)
             for probe in PROBES:
                 ids, _ = engine.encode_batch_flat([probe], split_special_tokens=True)
-                if np.frombuffer(ids, np.uint32).tolist() != self._exact.encode(probe, add_special_tokens=False).ids:
+                if np.frombuffer(ids, np.uint32).tolist() != _ids(self._exact, probe):
                     return None
         except Exception:  # noqa: BLE001 - it does not know every kind of tokenizer and says so by various errors
             return None
@@ -213,5 +221,4 @@ def _prefixes_after_special(whole: tokenizers.Tokenizer, part: tokenizers.Tokeni
     special = next((t.content for t in whole.get_added_tokens_decoder().values() if t.special), None)
     if special is None:
         return False
-    behind = whole.encode(f"{special}word", add_special_tokens=False).ids[1:]
-    return behind != part.encode("word", add_special_tokens=False).ids
+    return _ids(whole, f"{special}word")[1:] != _ids(part, "word")

@@ -146,7 +146,7 @@ def _last_answer(labels: np.ndarray) -> tuple[int, int]:
 
 def _sample(number: int, data: HeldOut, answer: str, loss_sum: float, tokens: int) -> dict[str, Any]:
     row = data.rows[number]
-    prompt = [{"role": m.role, "content": m.content} for m in row.messages[:-1]]
+    prompt = [m.as_dict() for m in row.messages[:-1]]
     target = row.messages[-1].content
     return {
         "doc_id": number,

@@ -5,7 +5,6 @@ Self-contained: one HTML file with inline SVG, no script and no network. What th
 
 import io
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +20,10 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from nlpft import __version__
+from nlpft.config import flatten
 from nlpft.errors import DataError, UserError
 from nlpft.evaluation import compare as paired
+from nlpft.files import write_text
 from nlpft.rundir import RunDir
 
 ANSWERS = 12  # sample answers shown for each evaluation
@@ -64,12 +65,9 @@ def write_report(run: Path, out: Path | None = None) -> Path:
     """
     target = out or RunDir(run).report
     text = render(RunDir(run))
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(target)
+        write_text(target, text)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise UserError(f"{target}: cannot be written ({error.strerror}); choose another place by -o") from error
     return target
 
@@ -312,16 +310,6 @@ def inline(svg: str, prefix: str) -> str:
 def unaccounted(summary: dict[str, Any]) -> int:
     """Rows read that were neither kept nor rejected: 0, or a bug."""
     return summary.get("rows_read", 0) - summary.get("kept", 0) - sum(summary.get("rejected", {}).values())
-
-
-def flatten(tree: dict[str, Any], joint: str, prefix: str = "") -> dict[str, Any]:
-    """Values of nested mappings, their keys joined by `joint`."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        found |= (
-            flatten(value, joint, f"{prefix}{key}{joint}") if isinstance(value, dict) else {f"{prefix}{key}": value}
-        )
-    return found
 
 
 def number(value: Any) -> str:

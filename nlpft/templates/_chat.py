@@ -42,7 +42,7 @@ class ChatTemplate:
 
     def render(self, messages: Sequence[Message], generate: bool = False) -> str:
         """The text that `apply_chat_template(messages, add_generation_prompt=generate)` gives."""
-        rows = [{"role": m.role, "content": m.content} for m in messages]
+        rows = [m.as_dict() for m in messages]
         try:
             return self.jinja.render(
                 messages=rows, add_generation_prompt=generate, tools=None, documents=None, **self.tokens

@@ -97,13 +97,18 @@ def trained_weights(model: nn.Module) -> dict[str, Tensor]:
 
 def latest(folder: Path) -> Path | None:
     """The newest whole checkpoint, if there is one."""
-    found = [path for path in sorted(folder.glob("step-*")) if path.suffix != ".partial"]
+    found = whole(folder)
     return found[-1] if found else None
+
+
+def whole(folder: Path) -> list[Path]:
+    """The checkpoints in `folder` that were written to their end, oldest first."""
+    return [path for path in sorted(folder.glob("step-*")) if path.suffix != ".partial"]
 
 
 def prune(folder: Path, keep: int, best: int | None) -> None:
     """Remove all but the newest `keep` checkpoints and the one of step `best`."""
-    found = [path for path in sorted(folder.glob("step-*")) if path.suffix != ".partial"]
+    found = whole(folder)
     for path in found[: max(0, len(found) - keep)]:
         if path.name != f"step-{best or 0:08d}":
             shutil.rmtree(path)

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from nlpft.data import loader, store
-from nlpft.data.tokenizer import TextTokenizer
+from nlpft.data.tokenizer import read_spec, spec_hash
 from nlpft.errors import ConfigError
 from nlpft.models.load import adapter_base, tokenizer_folder
 from nlpft.models.pretrained import resolve
@@ -31,7 +31,7 @@ def check(cfg: Any) -> None:
         raise ConfigError(
             f"model {cfg.model}: is an adapter; make whole weights of it first: nlpft merge {cfg.model} -o DIR"
         )
-    tokenizer = TextTokenizer(tokenizer_folder(cfg.model)).hash
+    tokenizer = spec_hash(read_spec(tokenizer_folder(cfg.model)))
     for folder in filter(None, (cfg.data.train, cfg.data.eval)):
         store.read(folder)
         loader.check_tokenizer(folder, tokenizer, cfg.model)
