@@ -55,3 +55,10 @@ def write_text(path: Path, text: str) -> None:
     except OSError:
         partial.unlink(missing_ok=True)
         raise
+
+
+def cache_dir() -> Path:
+    """Where nlpft keeps what it has made once: $NLPFT_CACHE, else nlpft below $XDG_CACHE_HOME or ~/.cache."""
+    if own := os.environ.get("NLPFT_CACHE"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "nlpft"

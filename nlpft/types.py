@@ -1,6 +1,5 @@
 """The few data types that every part of nlpft speaks. Plain frozen data: nothing here imports torch or transformers."""
 
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -13,32 +12,39 @@ class Record(NamedTuple):
 
     data: Any  # what the JSON text held: a dict, if the row is any good
     source: str  # 'chats.json:17'; rows of an array and lines of a JSONL file count from 1
+    offset: int = 0  # bytes from the beginning of the (uncompressed) file
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One turn of a conversation."""
 
     role: Role
     content: str
     train: bool | None = None  # None: the role decides (assistant yes, the others no)
+    tool_calls: tuple[
+        dict[str, Any], ...
+    ] = ()  # as OpenAI writes them: {"type": "function", "function": {name, arguments}}
 
     @property
     def learnt(self) -> bool:
         """Whether the model is trained to write this turn."""
         return self.role == "assistant" if self.train is None else self.train
 
-    def as_dict(self) -> dict[str, str]:
+    def as_dict(self) -> dict[str, Any]:
         """As chat templates and results files know it."""
-        return {"role": self.role, "content": self.content}
+        plain: dict[str, Any] = {"role": self.role, "content": self.content}
+        return {**plain, "tool_calls": list(self.tool_calls)} if self.tool_calls else plain
 
 
-@dataclass(frozen=True, slots=True)
-class Conversation:
+class Conversation(NamedTuple):
     """What every corpus format is turned into, and all that a chat template sees."""
 
     messages: tuple[Message, ...]
+    tools: tuple[dict[str, Any], ...] = ()  # JSON schemas of the functions that the assistant may call
+    id: str = ""  # the row's own name for itself, if it has one
     source: str = ""  # as in Record
+    notes: tuple[str, ...] = ()  # what was repaired or chosen on the way, as fixed phrases: they are counted
+    text: str = ""  # raw text that is learnt as a whole, without a template; then there are no messages
 
 
 class Segment(NamedTuple):
@@ -47,3 +53,4 @@ class Segment(NamedTuple):
     text: str
     train: bool
     control: bool  # written by the template: only such text may hold special tokens
+    role: str = ""  # whose text it is; '' for the template's own

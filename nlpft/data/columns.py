@@ -14,9 +14,17 @@ def int32(numbers: np.ndarray) -> pa.Array:
 
 def strings(texts: Sequence[str]) -> pa.Array:
     """Texts [n] as UTF-8."""
-    encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
-    ends = np.cumsum([0, *map(len, encoded)]).astype(np.int32)
-    return pa.Array.from_buffers(pa.string(), len(texts), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))])
+    return _joined(pa.string(), [text.encode("utf-8", "surrogatepass") for text in texts])
+
+
+def binary(texts: Sequence[bytes]) -> pa.Array:
+    """Byte strings [n]."""
+    return _joined(pa.binary(), texts)
+
+
+def _joined(kind: pa.DataType, texts: Sequence[bytes]) -> pa.Array:
+    ends = np.cumsum([0, *map(len, texts)]).astype(np.int32)
+    return pa.Array.from_buffers(kind, len(texts), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(texts))])
 
 
 def lists(numbers: np.ndarray, offsets: np.ndarray) -> pa.Array:

@@ -5,39 +5,23 @@ transformers reads the same files but takes seconds to import. `tokenize.check_p
 """
 
 import hashlib
-import json
-from dataclasses import dataclass
+import re
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import fastokens
 import numpy as np
-import tokenizers
+import orjson
+import pyarrow as pa
 
 from nlpft import plugins
+from nlpft.data import engines
+from nlpft.data.columns import binary
+from nlpft.data.engines import Encode, Encoded
 from nlpft.errors import ConfigError, ModelError
+from nlpft.files import cache_dir
 from nlpft.templates._chat import ChatTemplate
-
-# Words, digits, blanks, scripts, code, control strings: where byte-level tokenizers have been seen to differ.
-PROBES = (
-    "Hello world, it's 12345 o'clock.",
-    "  two  blanks\n\n\tand a tab\r\n",
-    "<|im_start|>user\nforged<|im_end|></s>[INST]",
-    "Ça va? Größe, naïve, e\u0301 vs \u00e9, \ufb01",
-    "日本語のテキスト и русский العربية हिन्दी 🙂👩‍👩‍👧",
-    "def f(x):\n    return {'a': [x**2, 3.14e-10]}  # !?",
-    "",
-    "a" * 300,
-)
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Token ids of a batch of texts, one after the other."""
-
-    ids: np.ndarray  # int32 [tokens]
-    lengths: np.ndarray  # int64 [texts], tokens of each
 
 
 def read_spec(folder: Path) -> dict[str, Any]:
@@ -57,7 +41,7 @@ def read_spec(folder: Path) -> dict[str, Any]:
 
 def spec_hash(spec: dict[str, Any]) -> str:
     """What a dataset and a model are held together by: equal where all ids are."""
-    return hashlib.sha256(json.dumps(spec).encode()).hexdigest()[:16]
+    return hashlib.sha256(orjson.dumps(spec)).hexdigest()[:16]
 
 
 class TextTokenizer:
@@ -66,41 +50,64 @@ class TextTokenizer:
     Raises ModelError where `folder` holds no `tokenizer.json` (every fast tokenizer of transformers saves one).
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, size: int = 0) -> None:
+        """`size`: how many bytes of text there will be to encode, if that is known: it decides between engines."""
         self.folder = folder
-        spec = read_spec(folder)
-        text = json.dumps(spec)
-        self.hash = spec_hash(spec)
-        self.special = {t["content"]: t["id"] for t in spec["added_tokens"] if t["special"]}
-        self._exact = tokenizers.Tokenizer.from_str(json.dumps(_without_prefix(spec)))
-        self._exact.encode_special_tokens = True  # content that spells a control token is ordinary text
-        self._whole = tokenizers.Tokenizer.from_str(text)
-        self._blank = " " if _prefixes_after_special(self._whole, self._exact) else ""
-        self._first_blank = " " if _ids(self._whole, "word") != _ids(self._exact, "word") else ""
-        self._fast = self._checked_engine(text)
+        self.spec = read_spec(folder)
+        self.hash = spec_hash(self.spec)
+        self.special = {t["content"]: t["id"] for t in self.spec["added_tokens"] if t["special"]}
+        self._size = size
 
     def encode(self, texts: list[str]) -> Encoded:
         """Ids of each text by itself, without any special token."""
-        if self._fast is not None:
-            try:
-                ids, offsets = self._fast.encode_batch_flat(texts, split_special_tokens=True)
-                return Encoded(
-                    np.frombuffer(ids, np.uint32).astype(np.int32),
-                    np.diff(np.frombuffer(offsets, np.uint64).astype(np.int64)),
-                )
-            except Exception:  # noqa: BLE001 - it raises bare Exceptions for what its vocabulary lacks; the exact engine decides
-                pass
-        pieces = [e.ids for e in self._exact.encode_batch_fast(texts, add_special_tokens=False)]
-        lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
-        return Encoded(np.fromiter((i for piece in pieces for i in piece), np.int32, int(lengths.sum())), lengths)
+        return engines.encode_rescued(self._encode, lambda: self.encode_exactly, texts)
+
+    def encode_exactly(self, texts: list[str]) -> Encoded:
+        """As `encode`, by the reference engine."""
+        return self._exact(texts)
+
+    @cached_property
+    def engine(self) -> str:
+        """Name of the program that encodes."""
+        return engines.choose(self._parts, self.hash, self._size, cache_dir())
+
+    @cached_property
+    def _parts(self) -> dict[str, Any]:
+        return _without_prefix(self.spec)
+
+    @cached_property
+    def _encode(self) -> Encode:
+        return engines.load(self.engine, self._parts)
+
+    @cached_property
+    def _exact(self) -> Encode:
+        return engines.load("tokenizers", self._parts)
+
+    @cached_property
+    def _part(self) -> Any:
+        return _load(self._parts)
+
+    @cached_property
+    def _whole(self) -> Any:
+        return _load(self.spec)
+
+    @cached_property
+    def _prefixes(self) -> tuple[str, str]:
+        """What SentencePiece's models put before a text: at the start of a row, and behind a special token."""
+        if not _may_prefix(self.spec):
+            return "", ""
+        first = _ids(self._whole, "word") != _ids(self._part, "word")
+        special = next(iter(self.special), "")
+        behind = bool(special) and _ids(self._whole, f"{special}word")[1:] != _ids(self._part, "word")
+        return " " * first, " " * behind
 
     def after_special(self, text: str) -> str:
         """`text` as it is to be encoded behind a special token (SentencePiece's models put a blank there)."""
-        return self._blank + text
+        return self._prefixes[1] + text
 
     def at_start(self, text: str) -> str:
         """`text` as it is to be encoded at the beginning of a row, where no special token stands before it."""
-        return self._first_blank + text
+        return self._prefixes[0] + text
 
     def served(self, text: str) -> list[int]:
         """Ids that whoever serves the model makes of a rendered prompt: special tokens are found in the text."""
@@ -108,11 +115,38 @@ class TextTokenizer:
 
     def decode(self, ids: np.ndarray) -> str:
         """Text of `ids`, special tokens included."""
-        return self._exact.decode(ids.tolist(), skip_special_tokens=False)
+        return self._part.decode(ids.tolist(), skip_special_tokens=False)
+
+    def normalized(self, text: str) -> str:
+        """`text` as the vocabulary sees it: most tokenizers change nothing, some compose characters (NFC)."""
+        normalizer = self._part.normalizer
+        return normalizer.normalize_str(text) if normalizer else text
+
+    @cached_property
+    def token_bytes(self) -> pa.Array | None:
+        """The bytes that each id stands for, binary [ids]; None for tokenizers that lose bytes (WordPiece, Unigram)."""
+        spelt = _spelling(self.spec)
+        if spelt is None:
+            return None
+        vocabulary = self.spec["model"]["vocab"]
+        added = {t["id"]: t["content"].encode() for t in self.spec["added_tokens"]}
+        table = [b""] * (1 + max([*vocabulary.values(), *added]))
+        for word, token in vocabulary.items():
+            table[token] = spelt(word)
+        for token, content in added.items():
+            table[token] = content
+        return binary(table)
+
+    @cached_property
+    def is_special(self) -> np.ndarray:
+        """Whether an id is a special token, bool [ids]."""
+        found = np.zeros(1 + max([*self.special.values(), self._part.get_vocab_size()]), bool)
+        found[list(self.special.values())] = True
+        return found
 
     def token_text(self, token: int) -> str | None:
         """The vocabulary's entry of an id, in the vocabulary's own writing; None for an id it has not got."""
-        return self._exact.id_to_token(token)
+        return self._part.id_to_token(token)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -167,20 +201,15 @@ class TextTokenizer:
             )
         return own
 
-    def _checked_engine(self, text: str) -> Any:
-        """fastokens, where it gives the same ids as `tokenizers` on PROBES; else None."""
-        try:
-            engine = fastokens._native.Tokenizer.from_json_str(text)
-            for probe in PROBES:
-                ids, _ = engine.encode_batch_flat([probe], split_special_tokens=True)
-                if np.frombuffer(ids, np.uint32).tolist() != _ids(self._exact, probe):
-                    return None
-        except Exception:  # noqa: BLE001 - it does not know every kind of tokenizer and says so by various errors
-            return None
-        return engine
+
+def _load(spec: dict[str, Any]) -> Any:
+    import tokenizers  # takes its time, and most conversions do without it
+
+    loaded = tokenizers.Tokenizer.from_str(orjson.dumps(spec).decode())
+    return loaded
 
 
-def _ids(tokenizer: tokenizers.Tokenizer, text: str) -> list[int]:
+def _ids(tokenizer: Any, text: str) -> list[int]:
     return tokenizer.encode(text, add_special_tokens=False).ids
 
 
@@ -189,7 +218,7 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = orjson.loads(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read as JSON ({error}); was it downloaded whole?") from error
     if not isinstance(value, dict):
@@ -216,9 +245,48 @@ def _without_prefix(spec: dict[str, Any]) -> dict[str, Any]:
     return spec
 
 
-def _prefixes_after_special(whole: tokenizers.Tokenizer, part: tokenizers.Tokenizer) -> bool:
-    """Whether the tokenizer puts a blank before text that follows a special token."""
-    special = next((t.content for t in whole.get_added_tokens_decoder().values() if t.special), None)
-    if special is None:
-        return False
-    return _ids(whole, f"{special}word")[1:] != _ids(part, "word")
+def _kinds(part: Any) -> set[str]:
+    """Types of a normalizer, pre-tokenizer or decoder and of those in it."""
+    if not isinstance(part, dict):
+        return set()
+    inner = part.get("normalizers") or part.get("pretokenizers") or part.get("decoders") or []
+    return {part["type"]}.union(*map(_kinds, inner))
+
+
+def _may_prefix(spec: dict[str, Any]) -> bool:
+    """Whether the tokenizer could put a blank before a text."""
+    return bool({"Prepend", "Metaspace"} & (_kinds(spec.get("normalizer")) | _kinds(spec.get("pre_tokenizer"))))
+
+
+def _spelling(spec: dict[str, Any]) -> Callable[[str], bytes] | None:
+    """How the vocabulary spells bytes: as byte-level BPE does, or as SentencePiece's BPE; None where bytes get lost."""
+    if spec["model"].get("type", "BPE") != "BPE":
+        return None
+    kinds = _kinds(spec.get("decoder"))
+    if "ByteLevel" in kinds:
+        return lambda word: _byte_level(word)
+    if "ByteFallback" in kinds or "Metaspace" in kinds:
+        return lambda word: (
+            bytes([int(word[3:5], 16)]) if BYTE.fullmatch(word) else word.replace("\u2581", " ").encode()
+        )
+    return None
+
+
+BYTE = re.compile("<0x[0-9A-F]{2}>")
+
+
+def _byte_level(word: str) -> bytes:
+    try:
+        return word.translate(ALPHABET).encode("latin-1")
+    except UnicodeEncodeError:  # an entry that is no byte-level one
+        return word.encode()
+
+
+def _byte_alphabet() -> dict[int, int]:
+    """Byte by the character that stands for it in byte-level vocabularies (GPT-2's `bytes_to_unicode`)."""
+    own = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in own]
+    return {byte: byte for byte in own} | {256 + n: byte for n, byte in enumerate(others)}
+
+
+ALPHABET = _byte_alphabet()

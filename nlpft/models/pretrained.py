@@ -10,6 +10,7 @@ from pathlib import Path
 
 from nlpft import plugins
 from nlpft.errors import ModelError
+from nlpft.files import cache_dir
 
 SMOLLM2 = "smollm2-135m"  # the one model that needs no hub
 SMOLLM2_REPO = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -50,13 +51,6 @@ def canonical_name(name: str) -> str:
     if folder.is_dir():
         return str(folder.absolute())
     return SMOLLM2_REPO if name == SMOLLM2 else name
-
-
-def cache_dir() -> Path:
-    """Where nlpft keeps what it has made once: $NLPFT_CACHE, else nlpft below $XDG_CACHE_HOME or ~/.cache."""
-    if own := os.environ.get("NLPFT_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "nlpft"
 
 
 def _is_path(name: str) -> bool:

@@ -66,6 +66,16 @@ def test_stripped_texts_are_stripped():
     assert [s.text for s in chat.segments(CHAT) if not s.control] == ["Hello", "\n\nHi  ", "Again?", "Yes"]
 
 
+@pytest.mark.parametrize("strip", ["| trim", ".strip()", ".lstrip('\\n')", ".rstrip()", ".lstrip()"])
+def test_answers_may_lose_blanks_at_their_ends_only(strip):
+    chat = loop("{{ m.role + ':' + (m.content %s) + '</s>' }}" % strip)
+    segments = chat.segments(CHAT)
+    assert "".join(s.text for s in segments) == chat.render(CHAT)
+    answers = [s.text for s in segments if s.train and not s.control]
+    assert [a.strip() for a in answers] == ["Hi", "Yes"]
+    assert all(a in m.content for a, m in zip(answers, CHAT[1::2], strict=True))
+
+
 def test_a_default_system_turn_is_template_text():
     chat = template(
         "{% if messages[0].role != 'system' %}system:Default{% endif %}"
@@ -88,7 +98,7 @@ def test_text_that_the_template_writes_before_an_answer_is_learnt():
         ("{{ m.role + ':' + m.content[2:] + '</s>' }}", "drops or repeats|changes a text"),
         ("{{ m.role + ':' + m.content.replace(' ', '_') + '</s>' }}", "changes a text"),
         ("{{ m.role + ':' + m.content.split('H')[-1] + '</s>' }}", "changes a text"),
-        ("{{ m.role + ':' + m.content.lstrip('\\n') + '</s>' }}", "changes a text"),
+        ("{{ m.role + ':' + ' ' + m.content.replace('i', 'I').replace('e', 'E') + '</s>' }}", "changes a text"),
         ("{{ m.role + ('(old):' if not loop.last else ':') + m.content + '</s>' }}", "rewrites history"),
     ],
 )

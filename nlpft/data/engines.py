@@ -1,0 +1,176 @@
+"""The programs that turn text into token ids: which of them are exact for a tokenizer, and which is fastest.
+
+`tokenizers` is the reference. splintr and fastokens are 10 to 70 times as fast for byte-level BPE, each on other patterns; which
+is used for a tokenizer is decided by comparing ids and by timing, once: the outcome is kept in the user's cache. Whatever an
+engine cannot encode goes to the reference, text by text.
+"""
+
+import importlib.metadata
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+
+from nlpft.files import write_text
+
+# Words, digits, blanks, scripts, code, control strings, broken sequences: where byte-level tokenizers have been seen to differ.
+PROBES = (
+    "Hello world, it's 12345 o'clock. DON'T we'll I'M they'd",
+    "  two  blanks\n\n\tand a tab\r\n \r\n\n  \n x",
+    "<|im_start|>user\nforged<|im_end|></s>[INST]<s><|endoftext|>",
+    "Ça va? Größe, naïve, e\u0301 vs \u00e9, \ufb01, İstanbul, ǅ, \u1e9e",
+    "日本語のテキスト と中文，한국어 русский العربية हिन्दी ไทย עברית 🙂👩‍👩‍👧🏽",
+    "def f(x):\n    return {'a': [x**2, 3.14e-10]}  # !?\n\t\t#\u00a0\u3000\u2028",
+    "",
+    " ",
+    "a" * 300,
+    "1234567890 ١٢٣ ½ ² Ⅷ 12,345.67 0x1F",
+    "\u200b\u200d\ufeff\ufffd\ue000 \x7f\x1b[0m\x85",
+    "http://example.com/a?b=c&d=%20#e foo_bar-baz...!!! ----- ======",
+    "'s 'S 'll 'LL ''' \u2019s",
+)
+SAMPLE = 200_000  # characters of the text that engines are compared and timed on
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of a batch of texts, one after the other."""
+
+    ids: np.ndarray  # int32 [tokens]
+    lengths: np.ndarray  # int64 [texts], tokens of each
+
+
+Encode = Callable[[list[str]], Encoded]  # raises whatever the engine raises for what it cannot encode
+
+
+def load(name: str, spec: dict[str, Any]) -> Encode:
+    """Engine `name` for a tokenizer's specification, in which special tokens are never found in a text."""
+    return LOADERS[name](spec)
+
+
+def choose(spec: dict[str, Any], key: str, size: int, cache: Path) -> str:
+    """The engine that takes the least time to load and to encode `size` bytes, of those that are exact for this tokenizer.
+
+    `key` stands for the tokenizer in `cache`, where the comparison is kept.
+    """
+    versions = "-".join(f"{name}{_version(package)}" for name, package in PACKAGES.items())
+    file = cache / "engines" / f"{key}-{versions}.json"
+    try:
+        known = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = compare(spec)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_text(file, json.dumps(known, indent=2) + "\n")
+        except OSError:
+            pass  # a cache that cannot be written costs time, nothing else
+    return min(known, key=lambda name: known[name]["load_s"] + size / 1e6 / known[name]["mb_per_s"])
+
+
+def compare(spec: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Load time (s) and speed (MB/s, one thread) of the engines whose ids are those of `tokenizers` on PROBES and a sample."""
+    texts = [*PROBES, *_sample(spec)]
+    reference, out = None, {}
+    for name in LOADERS:  # the reference is first
+        try:
+            start = time.perf_counter()
+            encode = load(name, spec)
+            loaded = time.perf_counter()
+            found = encode(texts)
+            end = time.perf_counter()
+        except Exception:
+            if reference is None:
+                raise
+            continue
+        reference = reference or found
+        if np.array_equal(found.ids, reference.ids) and np.array_equal(found.lengths, reference.lengths):
+            size = sum(len(text.encode()) for text in texts)
+            out[name] = {"load_s": round(loaded - start, 3), "mb_per_s": round(size / 1e6 / (end - loaded), 2)}
+    return out
+
+
+def encode_rescued(encode: Encode, reference: Callable[[], Encode], texts: list[str]) -> Encoded:
+    """`encode(texts)`; where it raises, the halves by themselves, and a single text by the reference."""
+    try:
+        return encode(texts)
+    except Exception:  # noqa: BLE001 - bare exceptions, for what the vocabulary lacks
+        if len(texts) <= 1:
+            return reference()(texts)
+    middle = len(texts) // 2
+    parts = [encode_rescued(encode, reference, half) for half in (texts[:middle], texts[middle:])]
+    return Encoded(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("ids", "lengths")))
+
+
+def _tokenizers(spec: dict[str, Any]) -> Encode:
+    import tokenizers
+
+    engine = tokenizers.Tokenizer.from_str(orjson.dumps(spec).decode())
+    engine.encode_special_tokens = True  # content that spells a control token is ordinary text
+
+    def encode(texts: list[str]) -> Encoded:
+        rows = [e.ids for e in engine.encode_batch_fast(texts, add_special_tokens=False)]
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        return Encoded(np.fromiter((i for row in rows for i in row), np.int32, int(lengths.sum())), lengths)
+
+    return encode
+
+
+def _splintr(spec: dict[str, Any]) -> Encode:
+    import splintr
+
+    # Its batch call finds special tokens in the text, so it is not told of any.
+    plain = {**spec, "added_tokens": [t for t in spec["added_tokens"] if not t["special"]], "post_processor": None}
+    engine = splintr.from_json_bytes(orjson.dumps(plain))
+    return lambda texts: _flat(*engine.encode_batch_flat(texts))
+
+
+def _fastokens(spec: dict[str, Any]) -> Encode:
+    import fastokens
+
+    engine = fastokens._native.Tokenizer.from_json_str(orjson.dumps(spec).decode())
+    return lambda texts: _flat(*engine.encode_batch_flat(texts, split_special_tokens=True))
+
+
+def _flat(ids: bytes, offsets: bytes) -> Encoded:
+    return Encoded(np.frombuffer(ids, np.int32), np.diff(np.frombuffer(offsets, np.int64)))  # no id has the highest bit
+
+
+LOADERS: dict[str, Callable[[dict[str, Any]], Encode]] = {
+    "tokenizers": _tokenizers,
+    "splintr": _splintr,
+    "fastokens": _fastokens,
+}
+PACKAGES = {"tokenizers": "tokenizers", "splintr": "splintr-rs", "fastokens": "fastokens"}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
+
+
+def _sample(spec: dict[str, Any]) -> Sequence[str]:
+    """Texts of about SAMPLE characters made of the vocabulary's own words, always the same ones."""
+    draw = random.Random(0)
+    vocabulary = spec["model"]["vocab"]
+    words = list(vocabulary) if isinstance(vocabulary, dict) else [entry[0] for entry in vocabulary]
+    words = sorted(word for word in words if 0 < len(word) < 20)
+    if not words:
+        return []
+    chosen = draw.choices(words, k=SAMPLE // 6)
+    text = "".join(chosen).translate({ord("Ġ"): " ", ord("Ċ"): "\n", ord("▁"): " "})
+    return [text[i : i + 2_000] for i in range(0, len(text), 2_000)]
+
+
+def one_thread() -> None:
+    """Keep the engines that this process is about to load to one thread: the processes themselves run beside each other."""
+    os.environ["RAYON_NUM_THREADS"] = "1"
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
