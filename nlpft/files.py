@@ -1,13 +1,14 @@
 """Folders and files that are there as a whole or not at all."""
 
 import contextlib
+import errno
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from nlpft.errors import DataError, RunExists
+from nlpft.errors import DataError, RunExists, UserError
 
 MADE_BY_US = ("nlpft.json", "results.json")  # one of them lies in every folder that may be replaced
 
@@ -44,6 +45,59 @@ def whole_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
         new.rename(folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def resumable_folder(folder: Path, key: str, overwrite: bool = False) -> Iterator[tuple[Path, Path]]:
+    """(new, parts): `new` becomes `folder` if the block ends well; `parts` is kept if the process is killed, or cannot go on.
+
+    Whoever comes next with the same `key` finds the parts again. After a UserError nothing is left: it would come again.
+    Raises RunExists as `check_free` does, DataError where nothing can be written there.
+    """
+    check_free(folder, overwrite)
+    work = folder.with_name(f".{folder.name}.partial")
+    new, old, parts = work / "new", work / "old", work / f"parts-{key}"
+    try:
+        if work.is_dir() and not parts.is_dir():  # of other input or other settings
+            shutil.rmtree(work)
+        parts.mkdir(parents=True, exist_ok=True)
+        for left in (new, old):
+            shutil.rmtree(left, ignore_errors=True)
+        new.mkdir()
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written: {error.strerror}") from error
+    try:
+        yield new, parts
+        if folder.is_dir():  # two renames: at no moment is there half a folder under its name
+            folder.rename(old)
+        new.rename(folder)
+    except UserError:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise DataError(f"{work}: no space left on the disk; what is finished is kept there: free space and call again") from error
+    shutil.rmtree(work, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """While the block runs, no other process makes `folder`; it waits as long as that takes."""
+    from filelock import FileLock
+
+    path = folder.with_name(f".{folder.name}.lock")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        lock.acquire()
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be written: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # while it is held: whoever waits sees that the file has gone, and makes it anew
+        lock.release()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -12,9 +12,9 @@ from nlpft import cli
     ("words", "said"),
     [
         ("convrt x", "did you mean 'convert'"),
-        ("convert", "--output"),
+        ("convert", "no input"),
         ("convert gone.json -o out --model TINY", "gone.json: no such file"),
-        ("convert text.txt -o out --model TINY", "text.txt:1: not JSON"),
+        ("convert text.json -o out --model TINY", "text.json"),
         ("convert other.json -o out --model TINY", "none of 2 rows can be used"),
         ("convert empty.json -o out --model TINY", "none of 0 rows"),
         ("convert good.json -o out --model TINY --max_length 100000", "context of TINY, 256 tokens"),
@@ -41,7 +41,7 @@ def test_a_mistake_gets_a_message_and_leaves_nothing(words, said, tmp_path, tiny
     (tmp_path / "TINY").symlink_to(tiny_folder)
     tiny.write_json(tmp_path / "good.json", [tiny.chat("q", "a")])
     tiny.write_json(tmp_path / "other.json", [{"x": 1}, {"y": 2}])
-    (tmp_path / "text.txt").write_text("just text\n")
+    (tmp_path / "text.json").write_text("just text\n")
     (tmp_path / "empty.json").write_text("[]")
     before = sorted(tmp_path.iterdir())
     assert cli.main(words.split()) == 2
@@ -51,13 +51,17 @@ def test_a_mistake_gets_a_message_and_leaves_nothing(words, said, tmp_path, tiny
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_convert_then_convert_again_says_the_folder_is_in_use(tmp_path, tiny_folder, capsys):
+def test_convert_then_convert_again_is_a_hit_or_says_the_folder_is_in_use(tmp_path, tiny_folder, capsys):
     file = tiny.write_json(tmp_path / "good.json", [tiny.chat("q", "a"), {"x": 1}])
     words = ["convert", str(file), "-o", str(tmp_path / "out"), "--model", str(tiny_folder)]
-    assert cli.main(words) == 0
-    printed = capsys.readouterr().out
-    assert "rejected: unknown format" in printed
+    assert cli.main(words) == 1  # half of the rows are rejected
+    printed = capsys.readouterr()
+    assert "unknown format" in printed.out
+    assert "50.0% of the rows were rejected, more than max_rejected 5.0%" in printed.err
     assert json.loads((tmp_path / "out" / "ledger.json").read_text())["rows_read"] == 2
+    assert cli.main([*words, "--max_rejected", "0.5"]) == 0
+    assert "already converted" in capsys.readouterr().out
+    tiny.write_json(file, [tiny.chat("another", "row")])
     assert cli.main(words) == 2
     assert "--overwrite" in capsys.readouterr().err
 

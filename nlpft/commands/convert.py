@@ -1,47 +1,80 @@
 """Turn instruction files into a tokenized dataset, with every row accounted for."""
 
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
-from nlpft.data.convert import Options, convert
-from nlpft.data.ledger import Ledger
+from nlpft.data.convert import Converted, Options, convert
+from nlpft.data.export import export
+from nlpft.data.ledger import rejected_share
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.errors import ConfigError
 from nlpft.models.pretrained import resolve
 
 
 @dataclass(frozen=True)
-class Config:
-    files: tyro.conf.Positional[tuple[Path, ...]]
-    """ShareGPT or Alpaca files, JSON or JSONL."""
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])]
-    """Folder for the dataset; `datasets.load_from_disk` opens it."""
+class Config(Options):
+    files: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Files, globs or folders, a hub dataset id, or - for standard input: JSON, JSONL,
+    parquet, CSV, TSV, text, also .gz and .zst."""
+    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path()
+    """Folder for the dataset (`datasets.load_from_disk` opens it), or the JSONL file of --to."""
     model: Annotated[str, tyro.conf.arg(aliases=["-m"])] = "smollm2-135m"
     """Model whose tokenizer and chat template are used: a hub id, a local folder, or smollm2-135m."""
-    format: str = "auto"
-    """sharegpt, alpaca, or auto: told by each row's keys."""
-    template: str = "auto"
-    """Chat template: the tokenizer's own (auto), a built-in one (`nlpft list templates`), or a .jinja file."""
-    max_length: int | None = None
-    """Longest row in tokens, longer ones are rejected (default: the model's context)."""
+    max_rejected: float = 0.05
+    """Share of rows that may be rejected; if there are more, the exit code is 1."""
+    to: Literal["dataset", "sharegpt", "alpaca", "messages"] = "dataset"
+    """What is written: a tokenized dataset, or the conversations in another format, as JSONL."""
     overwrite: bool = False
-    """Replace the folder if it is already there."""
+    """Replace the folder if another dataset is already there."""
 
 
 def run(config: Config) -> int:
-    if not config.files:
-        raise ConfigError("no input: name the files to convert")
+    check(config)
+    if config.to != "dataset":
+        return _export(config)
     tokenizer = TextTokenizer(resolve(config.model, weights=False))
     check_length(config.max_length, tokenizer.context, config.model)
-    options = Options(config.format, config.template, config.max_length)
-    ledger = convert(config.files, config.output, tokenizer, options, model=config.model, overwrite=config.overwrite)
-    show(ledger, config.output)
-    return 0
+    with _progress() as progress:
+        made = convert(
+            config.files,
+            config.output,
+            tokenizer,
+            config,
+            model=config.model,
+            overwrite=config.overwrite,
+            progress=progress,
+        )
+    show(made)
+    return _exit_code(made.summary, config)
+
+
+def _export(config: Config) -> int:
+    summary = export(config.files, config.output, config.to, config, config.overwrite, config.allow_truncated)
+    console = Console()
+    console.print(outcomes(summary))
+    console.print(f"-> {config.output}", soft_wrap=True)
+    return _exit_code(summary, config)
+
+
+def check(config: Config) -> None:
+    """Raise ConfigError where something is missing."""
+    if not config.files:
+        raise ConfigError("no input: name the files to convert")
+    if config.output == Path():
+        raise ConfigError("no output: name a folder for the dataset by -o")
+    if not 0 <= config.max_rejected <= 1:
+        raise ConfigError(f"max_rejected {config.max_rejected:g}: a share of the rows, from 0 to 1")
+    if config.workers < 0:
+        raise ConfigError(f"workers {config.workers}: a number of processes, or 0 for one for each core")
 
 
 def check_length(length: int | None, context: int | None, model: str) -> None:
@@ -52,19 +85,61 @@ def check_length(length: int | None, context: int | None, model: str) -> None:
         raise ConfigError(f"max_length {length} is more than the context of {model}, {context} tokens; lower it")
 
 
-def show(ledger: Ledger, output: Path) -> None:
-    """The summary, as a table that adds up."""
-    summary = ledger.summary()
+def show(made: Converted) -> None:
+    """What became of the rows, as a table that adds up."""
+    summary, console = made.summary, Console()
+    if made.hit:
+        console.print("already converted from the same files with the same settings", style="dim")
+    console.print(outcomes(summary))
+    share = summary["learnt_tokens"] / max(1, summary["tokens"])
+    console.print(f"{summary['tokens']:,} tokens, {share:.0%} of them learnt -> {made.folder}", soft_wrap=True)
+    for split, packs in summary["packs"].items():
+        if packs.get("packs"):
+            name = "" if split == "all" else f"{split}: "
+            console.print(
+                f"{name}{packs['rows']:,} rows fill {packs['packs']:,} packs of {packs['pack_length']:,} by {packs['fill']:.1%}"
+            )
+    for name, place in summary.get("cut_off", {}).items():
+        console.print(f"warning: {name}: {place}", style="yellow", soft_wrap=True)
+    if summary["rejected"]:
+        console.print(f"rejected rows with places and remedies: {made.folder / 'rejected.jsonl'}", soft_wrap=True)
+
+
+def outcomes(summary: dict[str, Any]) -> Table:
+    """Rows read, and what became of them, with the reasons."""
     table = Table(box=None, pad_edge=False)
     table.add_column("rows")
     table.add_column("", justify="right")
+    table.add_column("")
     table.add_row("read", f"{summary['rows_read']:,}")
-    table.add_row("kept", f"{summary['kept']:,}")
-    for reason, count in summary["rejected"].items():
-        table.add_row(f"rejected: {reason}", f"{count:,}")
-    console = Console()
-    console.print(table)
-    share = summary["learnt_tokens"] / max(1, summary["tokens"])
-    console.print(f"{summary['tokens']:,} tokens, {share:.0%} of them learnt -> {output}")
-    if summary["rejected"]:
-        console.print(f"rejected rows with their places: {output / 'rejected.jsonl'}")
+    for outcome in ("kept", "repaired", "truncated", "rejected"):
+        lost = f"{summary['tokens_lost']:,} tokens lost" if outcome == "truncated" and summary["truncated"] else ""
+        table.add_row(outcome, f"{summary[outcome]:,}", lost)
+        for reason, count in summary["reasons"].get(outcome, {}).items():
+            table.add_row(f"  {reason}", "", f"{count:,}", style="dim")
+    return table
+
+
+def _exit_code(summary: dict[str, Any], config: Config) -> int:
+    """1, and a word on it, where more rows were rejected than may be."""
+    share = rejected_share(summary)
+    if share <= config.max_rejected:
+        return 0
+    print(
+        f"{share:.1%} of the rows were rejected, more than max_rejected {config.max_rejected:.1%}: see the reasons above; "
+        "the others have been written",
+        file=sys.stderr,
+    )
+    return 1
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[int, int], Any] | None]:
+    """A bar on the terminal, to be told the bytes done and in all; None where there is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    columns = ("converting", BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -5,10 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nlpft.errors import DataError
+from nlpft.losses import next_tokens
 from nlpft.types import IGNORE
+
+TARGETS = 128  # with static shapes, learnt positions come in multiples of this: matrix products like them
 
 
 class Columns:
@@ -33,25 +37,44 @@ class Columns:
         return self.input_ids[part], self.labels[part]
 
 
-def collate(columns: Columns, rows: Sequence[int], pad_to: int = 0, pad_id: int = 0) -> dict[str, Tensor]:
-    """`rows` one behind the other, int64, all [1, time].
+def collate(
+    columns: Columns, rows: Sequence[int], pad_to: int = 0, pad_id: int = 0, longest: int = 0
+) -> dict[str, Tensor]:
+    """`rows` one behind the other, int64 where nothing else is said, [1, time] where nothing else is said.
 
     input_ids     padded with `pad_id` to at least `pad_to` tokens (static shapes for a compiler; 0: none)
     labels        IGNORE on padding and on the first token of each row, which nothing before it should predict
     position_ids  start again at 0 with each row, and with the padding: so attention knows where one ends
+    cu_seqlens    [rows + 1] int32, where each row begins and the last one ends; padding counts as rows of at most max_seqlen
+    max_seqlen    [] tokens: `longest`, or the longest row's where that is not given; stays on the host
+    positions     [targets] from which a learnt token is predicted; with `pad_to`, filled up to a multiple of TARGETS
+    targets       [targets] those tokens, IGNORE where filled up
     """
-    lengths = [int(columns.lengths[row]) for row in rows]
-    total = max(sum(lengths), pad_to, 1)
-    input_ids = np.full(total, pad_id, np.int64)
-    labels = np.full(total, IGNORE, np.int64)
-    position_ids = np.zeros(total, np.int64)
-    start = 0
-    for row, length in zip(rows, lengths, strict=True):
-        end = start + length
+    lengths = columns.lengths[np.asarray(rows, np.int64)]
+    filled = int(lengths.sum())
+    total = max(filled, pad_to, 1)
+    longest = longest or int(lengths.max(initial=1))
+    bounds = np.concatenate(([0], np.cumsum(lengths), padding_bounds(filled, total, longest)))
+    input_ids, labels = np.full(total, pad_id, np.int64), np.full(total, IGNORE, np.int64)
+    for row, start, end in zip(rows, bounds, bounds[1:], strict=False):
         input_ids[start:end], labels[start:end] = columns.row(row)
-        labels[start] = IGNORE
-        position_ids[start:end] = np.arange(length)
-        start = end
-    position_ids[start:] = np.arange(total - start)
-    arrays = {"input_ids": input_ids, "labels": labels, "position_ids": position_ids}
-    return {name: torch.from_numpy(array)[None] for name, array in arrays.items()}
+    labels[bounds[:-1]] = IGNORE
+    position_ids = np.arange(total) - np.repeat(bounds[:-1], np.diff(bounds))
+    tensors = {
+        name: torch.from_numpy(array)[None]
+        for name, array in {"input_ids": input_ids, "labels": labels, "position_ids": position_ids}.items()
+    }
+    positions, targets = next_tokens(tensors["labels"])
+    fill = -len(targets) % TARGETS if pad_to else 0
+    return {
+        **tensors,
+        "cu_seqlens": torch.from_numpy(bounds.astype(np.int32)),
+        "max_seqlen": torch.tensor(longest),
+        "positions": F.pad(positions, (0, fill)),
+        "targets": F.pad(targets, (0, fill), value=IGNORE),
+    }
+
+
+def padding_bounds(filled: int, total: int, longest: int) -> np.ndarray:
+    """Where the padding from `filled` to `total` ends if it is cut into rows of at most `longest` tokens."""
+    return np.append(np.arange(filled + longest, total, longest), total) if total > filled else np.empty(0, np.int64)

@@ -1,170 +1,213 @@
-"""Corpus files -> a tokenized dataset on disk, with a ledger in which every row is accounted for."""
+"""Corpus files -> a tokenized dataset on disk, with a ledger in which every row is accounted for.
+
+Slices of the files become parts of the dataset side by side (work.py); this is what stands around it: what the dataset is
+called by its content, whether it is already there, where to go on, and how the parts become one folder.
+"""
 
 import hashlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
-from nlpft import plugins
-from nlpft.data import store
-from nlpft.data.columns import int32, strings, values
-from nlpft.data.ledger import Ledger, file_of
-from nlpft.data.read import Bad, file_bytes, read
-from nlpft.data.tokenize import check_prompt, tokenize
+import nlpft
+from nlpft.data import first_pass, sources, store, work
+from nlpft.data.columns import values
+from nlpft.data.first_pass import Dropped, Looker
+from nlpft.data.ledger import Ledger, dataset_rows
+from nlpft.data.options import Options
+from nlpft.data.pack import pack
+from nlpft.data.parity import Parity, check_served
+from nlpft.data.read import check_whole
+from nlpft.data.rows import Bad, rows
+from nlpft.data.select import settings
+from nlpft.data.select.contamination import item_texts
+from nlpft.data.select.route import Route
+from nlpft.data.slices import CutOff, Slice, cut
+from nlpft.data.sources import Source
+from nlpft.data.spread import spread
+from nlpft.data.tokenize import Planner
 from nlpft.data.tokenizer import TextTokenizer
-from nlpft.errors import DataError, RowRejected
-from nlpft.files import whole_folder
+from nlpft.data.work import Job, Part
+from nlpft.errors import DataError
+from nlpft.files import cache_dir, locked, resumable_folder
 from nlpft.templates._chat import ChatTemplate
-from nlpft.types import IGNORE, Conversation, Message, Record, Segment
 
-BATCH = 2_000  # conversations that are tokenized together: enough for the encoder's threads, little memory
+SMALL = 2_000_000  # bytes of input; below, other processes and other engines than the reference cost more than they save
+PACKED = 4  # bytes of text in a compressed byte, about
+NO_LIMIT = 2**31 - 1
+TIMED = 300_000  # characters of the corpus that engines are timed on
+CODE = ("data", "formats", "templates")  # folders whose files decide what a row becomes
+
+Progress = Callable[[int, int], Any]  # told how many bytes of the input are done, and of how many
 
 
 @dataclass(frozen=True)
-class Options:
-    """What decides how a row becomes tokens."""
+class Converted:
+    """A dataset that is there."""
 
-    format: str = "auto"
-    template: str = "auto"
-    max_length: int | None = None  # tokens; None: the model's context
+    folder: Path
+    summary: dict[str, Any]  # what ledger.json holds
+    hit: bool = False  # it had been there already
 
 
 def convert(
-    files: Sequence[Path],
+    names: Sequence[str | Path],
     output: Path,
     tokenizer: TextTokenizer,
-    options: Options,
+    options: Options = Options(),
     *,
     model: str = "",
     overwrite: bool = False,
-) -> Ledger:
-    """Write the usable rows of `files` to `output`, with `ledger.json` and `rejected.jsonl` beside them.
+    progress: Progress | None = None,
+) -> Converted:
+    """Write the usable rows of files, folders, globs or hub ids to `output`, with `ledger.json` and `rejected.jsonl`.
 
-    Raises DataError (nothing is written) where a file cannot be read or no row at all can be used.
+    The same call again finds the dataset by its fingerprint. Processes that are given the same output wait for the one that
+    came first. Raises DataError (nothing is left behind) where a file cannot be read or no row at all can be used.
     """
-    ledger = Ledger()
+    found = sources.find([str(name) for name in names], options.format)
+    splits, weights = settings.check(options, [source.name for source in found])
+    route = Route(splits, weights, options.seed)
     template = tokenizer.chat_template(options.template)
-    check_prompt(template, tokenizer)
-    limit = options.max_length or tokenizer.context
-    with whole_folder(output, overwrite) as folder:
-        rows = conversations(files, options.format, ledger)
-        batches = _batches(rows, template, tokenizer, limit, ledger)
-        store.write(folder, batches, _info(files, tokenizer, template, options, limit, model))
-        if not ledger.kept:
-            raise DataError(_nothing_kept(ledger))
-        ledger.write(folder)
-    return ledger
+    info = _info(found, tokenizer, template, options, model)
+    with locked(output):
+        if store.is_whole(output, info["fingerprint"]):
+            return Converted(output, json.loads((output / "ledger.json").read_text(encoding="utf-8")), hit=True)
+        with resumable_folder(output, info["fingerprint"], overwrite) as (new, parts):
+            check_served(Planner(template, tokenizer), cache_dir())
+            limit = options.max_length or tokenizer.context or NO_LIMIT
+            job = Job(tokenizer, options, limit, parts, route)
+            ledger, whole = _run(found, job, options, progress or (lambda done, size: None))
+            if not dataset_rows(ledger.total.summary()):
+                raise DataError(_nothing_kept(ledger, parts, len(whole)))
+            _assemble(new, whole, job, info, ledger)
+    return Converted(output, ledger.summary())
 
 
-def conversations(files: Sequence[Path], format: str, ledger: Ledger) -> Iterator[Conversation]:
-    """The usable conversations of `files`; the others go to the ledger with a reason."""
-    for path in files:
-        for record in read(path):
-            ledger.read[str(path)] += 1
-            if isinstance(record, Bad):
-                ledger.reject(record.source, record.error, record.text)
-                continue
-            try:
-                yield parse(record, format)
-            except RowRejected as why:
-                ledger.reject(record.source, why, record.data)
+def _run(found: Sequence[Source], job: Job, options: Options, progress: Progress) -> tuple[Ledger, list[Part]]:
+    """Make all parts. Raises DataError where a file is cut off and that is not allowed."""
+    ledger, parity, parts, done = Ledger(), Parity(), [], 0
+    cut_off, sizes, size = CutOff(), [], sum(map(_bytes, found))
+    processes = _processes(found, options, job)
+    dropped = _left_out(found, job, options, processes)
+
+    def tasks() -> Iterator[tuple[int, Slice, Dropped]]:
+        for number, piece in enumerate(_slices(found, options, cut_off)):
+            sizes.append(piece.size)
+            yield number, piece, dropped[number] if dropped else {}
+
+    for part in spread(work.converter, job, tasks(), processes):
+        ledger.files[part.name].add(part.tally)
+        parity.add(part.parity)
+        done += sizes[len(parts)]
+        parts.append(part)
+        progress(done, max(done, size))
+    if not options.allow_truncated:
+        check_whole(cut_off)
+    ledger.facts |= {"prompts": vars(parity), "engine": job.tokenizer.engine, "proven": options.prove}
+    if cut_off.places:
+        ledger.facts["cut_off"] = cut_off.places
+    return ledger, parts
 
 
-def parse(record: Record, format: str = "auto") -> Conversation:
-    """One record as a conversation that a model can learn from. Raises RowRejected with the reason otherwise."""
-    if not isinstance(record.data, dict):
-        raise RowRejected("not an object", f"got {type(record.data).__name__}")
-    module = detect(record.data) if format == "auto" else plugins.load("formats", format)
-    messages = tuple(answers_only(module.parse(record.data)))
-    if not any(m.learnt for m in messages):
-        raise RowRejected("no answer", "there is no assistant's turn to learn from")
-    if any(m.learnt and not m.content.strip() for m in messages):
-        raise RowRejected("empty answer", "an assistant's turn has no text")
-    return Conversation(messages, record.source)
+def _bytes(source: Source) -> int:
+    """Of a file, about as they are unpacked."""
+    return source.path.stat().st_size * (PACKED if source.compression else 1)
 
 
-def answers_only(messages: Sequence[Message]) -> Iterator[Message]:
-    """`messages`, where an assistant's turn before any user's is context: it answers no question, so it is not learnt."""
-    asked = False
-    for message in messages:
-        asked = asked or message.role in ("user", "tool")
-        answers_nothing = message.role == "assistant" and message.train is None and not asked
-        yield replace(message, train=False) if answers_nothing else message
+def _slices(found: Sequence[Source], options: Options, cut_off: CutOff) -> Iterator[Slice]:
+    return itertools.chain.from_iterable(cut(source, cut_off) for source in found)
 
 
-def detect(record: dict) -> ModuleType:
-    """The format whose keys `record` has. Raises RowRejected where none fits."""
-    for name in plugins.names("formats"):
-        module = plugins.load("formats", name)
-        if module.matches(record):
-            return module
-    raise RowRejected(
-        "unknown format", f"keys: {', '.join(map(str, record))}; known: {', '.join(plugins.names('formats'))}"
-    )
+def _processes(found: Sequence[Source], options: Options, job: Job) -> int:
+    """How many processes are worth it; for more than one, the tokenizer's engine is chosen too."""
+    size = sum(map(_bytes, found))
+    count = options.workers or len(os.sched_getaffinity(0))
+    if size < SMALL:
+        return 1
+    job.tokenizer.choose_engine(size, _texts(_slices(found, options, CutOff())))
+    if count > 1:
+        _ = job.tokenizer.token_bytes, job.tokenizer.is_special  # made once before processes are forked, shared by all
+    return count
 
 
-def _batches(
-    rows: Iterator[Conversation], template: ChatTemplate, tokenizer: TextTokenizer, limit: int | None, ledger: Ledger
-) -> Iterator[pa.RecordBatch]:
-    while batch := list(itertools.islice(rows, BATCH)):
-        yield _batch(batch, template, tokenizer, limit, ledger)
+def _left_out(found: Sequence[Source], job: Job, options: Options, processes: int) -> list[Dropped]:
+    """By slice, the rows that are left out for what stands elsewhere; [] where none are looked for."""
+    if not first_pass.is_needed(options):
+        return []
+    folder = job.parts.with_name("look")
+    folder.mkdir(exist_ok=True)
+    looker = Looker(options, options.duplicates == "near", first_pass.benchmark_index(options), folder)
+    tasks = enumerate(_slices(found, options, CutOff()))
+    looks = list(spread(first_pass.looker, looker, tasks, processes))
+    return first_pass.decide(looks, options, folder)
 
 
-def _batch(
-    rows: list[Conversation], template: ChatTemplate, tokenizer: TextTokenizer, limit: int | None, ledger: Ledger
-) -> pa.RecordBatch:
-    """Tokenize `rows`; what the template refuses or is longer than `limit` tokens goes to the ledger."""
-    rendered: list[tuple[Conversation, list[Segment]]] = []
-    for row in rows:
-        try:
-            rendered.append((row, template.segments(row.messages)))
-        except RowRejected as why:
-            ledger.reject(row.source, why, _plain(row))
-    batch = tokenize([segments for _, segments in rendered], template, tokenizer)
-    lengths = values(batch.column("length"))
-    fits = lengths <= (limit or lengths.max(initial=0))
-    for (row, _), length in itertools.compress(zip(rendered, lengths, strict=True), ~fits):
-        ledger.reject(row.source, RowRejected("too long", f"{length} tokens, max_length is {limit}"), _plain(row))
-    batch = batch.append_column("source", strings([row.source for row, _ in rendered]))
-    if not fits.all():
-        batch = batch.take(int32(np.flatnonzero(fits)))
-    _count(batch, ledger)
-    return batch
+def _texts(pieces: Iterator[Slice]) -> list[str]:
+    """Some text of the corpus, to time engines on."""
+    found, size = [], 0
+    for record in (record for piece in pieces for record in rows(piece).records if not isinstance(record, Bad)):
+        for text in item_texts(record.data):
+            found.append(text)
+            size += len(text)
+            if size > TIMED:
+                return found
+    return found
 
 
-def _count(batch: pa.RecordBatch, ledger: Ledger) -> None:
-    for source in batch.column("source").to_pylist():
-        ledger.kept[file_of(source)] += 1
-    ledger.tokens += int(values(batch.column("length")).sum())
-    ledger.learnt_tokens += int((values(batch.column("labels").flatten()) != IGNORE).sum())
+def _assemble(new: Path, parts: Sequence[Part], job: Job, info: dict[str, Any], ledger: Ledger) -> None:
+    """The parts as one dataset, or one for each split, with the ledger beside it."""
+    splits, packing = job.route.names, {}
+    for split in splits:
+        folder = new / split
+        paths = [work.part_path(job.parts, i, split) for i, part in enumerate(parts) if part.splits.get(split)]
+        store.assemble(folder, paths, info, split or None)
+        packing[split or "all"] = _packing(folder, job.limit)
+    if splits != [""]:
+        store.write_splits(new, splits, info)
+    ledger.facts["packs"] = packing
+    ledger.write(new)
+    with (new / "rejected.jsonl").open("wb") as out:
+        for path in sorted(job.parts.glob("*.rejected.jsonl")):
+            with path.open("rb") as lines:
+                shutil.copyfileobj(lines, out)
 
 
-def _plain(row: Conversation) -> dict:
-    return {"messages": [m.as_dict() for m in row.messages]}
+def _packing(folder: Path, limit: int) -> dict[str, Any]:
+    """How well the rows fill packs of the longest length that a row may have."""
+    try:
+        column = store.read(folder).column("length")
+    except DataError:
+        return {"rows": 0, "packs": 0}
+    lengths = np.concatenate([values(chunk) for chunk in column.chunks])
+    if limit == NO_LIMIT:
+        return {"rows": len(lengths)}
+    count = len(pack(lengths, limit))
+    fill = round(int(lengths.sum()) / (count * limit), 4)
+    return {"rows": len(lengths), "packs": count, "pack_length": limit, "fill": fill}
 
 
 def _info(
-    files: Sequence[Path],
-    tokenizer: TextTokenizer,
-    template: ChatTemplate,
-    options: Options,
-    limit: int | None,
-    model: str,
-) -> dict:
-    """What the dataset was made from; its fingerprint covers the files' bytes and all that decides the tokens."""
-    decided_by = {**asdict(options), "limit": limit, "template": template.hash, **template.tokens}
-    digest = hashlib.sha256(json.dumps([decided_by, tokenizer.hash], sort_keys=True).encode())
-    for path in files:
-        digest.update(hashlib.sha256(file_bytes(path)).digest())
+    found: Sequence[Source], tokenizer: TextTokenizer, template: ChatTemplate, options: Options, model: str
+) -> dict[str, Any]:
+    """What the dataset is made from; its fingerprint covers the files' bytes and all that decides the tokens."""
+    decided_by = {f.name: getattr(options, f.name) for f in fields(Options) if f.name != "workers"}
+    limit = options.max_length or tokenizer.context
+    facts = [decided_by, limit, template.hash, template.tokens, tokenizer.hash, _code(), [s.name for s in found]]
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=repr).encode())
+    for source in [*found, *sources.find(list(options.contamination), "auto")]:
+        digest.update(sources.fingerprint(source).encode())
     return {
         "model": model,
-        "files": [str(path) for path in files],
+        "files": [source.name for source in found],
         "template": template.source,
         "template_hash": template.hash,
         "tokenizer_hash": tokenizer.hash,
@@ -173,12 +216,28 @@ def _info(
     }
 
 
-def _nothing_kept(ledger: Ledger) -> str:
+@cache
+def _code() -> str:
+    """Stands for the code that makes datasets: other code may make another dataset of the same files."""
+    digest = hashlib.sha256(nlpft.__version__.encode())
+    root = Path(nlpft.__file__).parent
+    for path in sorted(path for folder in CODE for path in (root / folder).rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _nothing_kept(ledger: Ledger, parts: Path, count: int) -> str:
     """Why no row could be used, with the first place of each reason."""
-    first = {row["reason"]: row for row in reversed(ledger.rows)}
+    first: dict[str, dict] = {}
+    for number in range(count):
+        path = work.rejected_path(parts, number)
+        for line in path.open(encoding="utf-8") if path.is_file() else ():
+            row = json.loads(line)
+            first.setdefault(row["reason"], row)
+    total = ledger.total
     lines = [
         f"  {count} x {reason}, first at {first[reason]['source']}"
         + (f" ({first[reason]['detail']})" if first[reason]["detail"] else "")
-        for reason, count in ledger.reasons().most_common()
+        for reason, count in total.rejections.most_common()
     ]
-    return "\n".join([f"none of {ledger.read.total()} rows can be used; nothing was written", *lines])
+    return "\n".join([f"none of {total.rows_read} rows can be used; nothing was written", *lines])

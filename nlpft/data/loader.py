@@ -47,14 +47,21 @@ class Share:
 class PackedData:
     """The rows of a dataset folder, in packs of at most `max_length` tokens; the model sees `context`.
 
-    Raises DataError where a row is longer than a pack, or the folder holds no dataset; ConfigError where a pack is longer than
+    static_shapes: every micro-batch has the same number of tokens, for compiled code. table: the rows, where they are not to
+    be read from the folder. Raises DataError where a row is longer than a pack, or the folder holds no dataset; ConfigError where a pack is longer than
     the context.
     """
 
     def __init__(
-        self, folder: Path, max_length: int | None = None, *, context: int | None = None, static_shapes: bool = False
+        self,
+        folder: Path,
+        max_length: int | None = None,
+        *,
+        context: int | None = None,
+        static_shapes: bool = False,
+        table: pa.Table | None = None,
     ) -> None:
-        table = store.read(folder)
+        table = store.read(folder) if table is None else table
         self.columns = Columns(table)
         longest = int(self.columns.lengths.argmax())
         max_length = max_length or max(min(PACK, context or PACK), int(self.columns.lengths[longest]))
@@ -71,6 +78,7 @@ class PackedData:
                 f"{folder}: {too_long} rows are longer than data.max_length {max_length} (the longest, {place}, has "
                 f"{self.columns.lengths[longest]} tokens); raise data.max_length, or convert with --max_length {max_length}"
             )
+        self.longest = -(-int(self.columns.lengths[longest]) // 128) * 128  # tokens; tiles of attention kernels
         self.num_packs = len(pack(self.columns.lengths, max_length))
 
     def packs(self, seed: int, epoch: int) -> list[list[int]]:
@@ -105,7 +113,20 @@ class PackedData:
 
     def _batch(self, packs: list[list[int]], size: int) -> dict[str, Tensor]:
         rows = list(itertools.chain.from_iterable(packs))
-        return collate(self.columns, rows, size * self.max_length if self.static_shapes else 0)
+        return self._collate(self.columns, rows, size)
+
+    def _collate(self, columns: Columns, rows: list[int], size: int) -> dict[str, Tensor]:
+        if not self.static_shapes:
+            return collate(columns, rows)
+        return collate(columns, rows, size * self.max_length, longest=self.longest)
+
+    def probe(self, vocabulary: int, size: int) -> dict[str, Tensor]:
+        """Two rows of random tokens, all learnt, shaped like a micro-batch of `size` packs; see `check_isolation`."""
+        lengths = np.array([10, 14])
+        ids = np.random.default_rng(0).integers(0, vocabulary, lengths.sum(), dtype=np.int32)
+        offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
+        rows = pa.ListArray.from_arrays(from_numpy(offsets), from_numpy(ids))
+        return self._collate(Columns(pa.table({"input_ids": rows, "labels": rows})), [0, 1], size)
 
 
 def check(config: DataConfig) -> None:

@@ -1,7 +1,12 @@
-"""Datasets on disk, in the layout that `datasets.load_from_disk` opens, written and read without importing datasets."""
+"""Datasets on disk, in the layout that `datasets.load_from_disk` opens, written and read without importing datasets.
+
+A dataset is a folder of shards (Arrow streams), or, where there are splits, a folder of such folders.
+"""
 
 import json
-from collections.abc import Iterable
+import os
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +14,46 @@ import pyarrow as pa
 
 from nlpft.errors import DataError
 
+MOST_SHARDS = 64  # a reader keeps every shard open
+END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"  # of an Arrow stream, behind the last batch
+TYPES = {"input_ids": "int32", "labels": "int32", "length": "int32", "source": "string", "notes": "string"}
+LISTS = ("input_ids", "labels")  # columns whose values are lists of their type
+
+
+def _features() -> dict[str, Any]:
+    values = {name: {"dtype": dtype, "_type": "Value"} for name, dtype in TYPES.items()}
+    return {name: {"feature": value, "_type": "List"} if name in LISTS else value for name, value in values.items()}
+
+
+def _arrow_type(name: str) -> pa.DataType:
+    inner = pa.string() if TYPES[name] == "string" else pa.int32()
+    return pa.list_(inner) if name in LISTS else inner
+
+
 SCHEMA = pa.schema(
-    [
-        ("input_ids", pa.list_(pa.int32())),
-        ("labels", pa.list_(pa.int32())),
-        ("length", pa.int32()),
-        ("source", pa.string()),
-    ]
+    [(name, _arrow_type(name)) for name in TYPES],
+    metadata={"huggingface": json.dumps({"info": {"features": _features()}})},
 )
-SHARD = "data-00000-of-00001.arrow"
 
 
-def write(folder: Path, batches: Iterable[pa.RecordBatch], info: dict[str, Any]) -> None:
-    """Write `batches` (SCHEMA) and `info` (what the dataset was made from) into the existing `folder`."""
-    schema = SCHEMA.with_metadata({"huggingface": json.dumps({"info": {"features": _features()}})})
-    with pa.OSFile(str(folder / SHARD), "wb") as sink, pa.ipc.new_stream(sink, schema) as stream:
+def write_part(path: Path, batches: Sequence[pa.RecordBatch]) -> None:
+    """Write `batches` (SCHEMA) as an Arrow stream of its own: a shard, or part of one."""
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as stream:
         for batch in batches:
             stream.write_batch(batch)
+
+
+def assemble(folder: Path, parts: Sequence[Path], info: dict[str, Any], split: str | None = None) -> None:
+    """Make `parts`, in their order, the dataset in the new `folder`; `info` is what it was made from.
+
+    The parts stay where they are, so that a kill costs nothing; they are linked, not copied, up to MOST_SHARDS.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    size = -(-len(parts) // MOST_SHARDS)
+    groups = [parts[i : i + size] for i in range(0, len(parts), size or 1)] or [()]
+    names = [f"data-{i:05d}-of-{len(groups):05d}.arrow" for i in range(len(groups))]
+    for name, group in zip(names, groups, strict=True):
+        _join(group, folder / name)
     _write_json(
         folder / "dataset_info.json",
         {"features": _features(), "description": "", "citation": "", "homepage": "", "license": ""},
@@ -33,16 +61,36 @@ def write(folder: Path, batches: Iterable[pa.RecordBatch], info: dict[str, Any])
     _write_json(
         folder / "state.json",
         {
-            "_data_files": [{"filename": SHARD}],
+            "_data_files": [{"filename": name} for name in names],
             "_fingerprint": info["fingerprint"],
             "_format_columns": None,
             "_format_kwargs": {},
             "_format_type": None,
             "_output_all_columns": False,
-            "_split": None,
+            "_split": split,
         },
     )
-    _write_json(folder / "nlpft.json", info)
+    shards = {name: (folder / name).stat().st_size for name in names}
+    _write_json(folder / "nlpft.json", {**info, "shards": shards})
+
+
+def write_splits(folder: Path, names: Sequence[str], info: dict[str, Any]) -> None:
+    """Make `folder`, which holds a dataset for each of `names`, a `DatasetDict`."""
+    _write_json(folder / "dataset_dict.json", {"splits": list(names)})
+    _write_json(folder / "nlpft.json", {**info, "splits": list(names)})
+
+
+def is_whole(folder: Path, fingerprint: str) -> bool:
+    """Whether `folder` holds the dataset of that fingerprint, with all its shards in full length."""
+    try:
+        facts = json.loads((folder / "nlpft.json").read_text(encoding="utf-8"))
+        if facts.get("fingerprint") != fingerprint:
+            return False
+        if "splits" in facts:
+            return all(is_whole(folder / name, fingerprint) for name in facts["splits"])
+        return all((folder / name).stat().st_size == size for name, size in facts["shards"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def read(folder: Path) -> pa.Table:
@@ -50,6 +98,9 @@ def read(folder: Path) -> pa.Table:
 
     Raises DataError where it is not a dataset, lacks a column, or holds no row.
     """
+    if (folder / "dataset_dict.json").is_file():
+        names = ", ".join(_read_json(folder / "dataset_dict.json").get("splits", []))
+        raise DataError(f"{folder}: holds the splits {names}; name one of them, such as {folder}/{names.split(',')[0]}")
     try:
         files = [f["filename"] for f in json.loads((folder / "state.json").read_text(encoding="utf-8"))["_data_files"]]
         shards = [pa.ipc.open_stream(pa.memory_map(str(folder / name))).read_all() for name in files]
@@ -58,7 +109,7 @@ def read(folder: Path) -> pa.Table:
             f"{folder}: not a dataset folder ({error}); make one by `nlpft convert FILES -o {folder}`"
         ) from error
     table = pa.concat_tables(shards)
-    missing = [name for name in ("input_ids", "labels") if name not in table.column_names]
+    missing = [name for name in LISTS if name not in table.column_names]
     if missing:
         raise DataError(f"{folder}: no column {', '.join(missing)}; it has {', '.join(table.column_names)}")
     if not table.num_rows:
@@ -67,13 +118,35 @@ def read(folder: Path) -> pa.Table:
 
 
 def info(folder: Path) -> dict[str, Any]:
-    """What `write` was told of the dataset; {} for a dataset that something else has written."""
+    """What `assemble` was told of the dataset; {} for a dataset that something else has written."""
     return _read_json(folder / "nlpft.json")
 
 
 def facts(folder: Path) -> dict[str, Any]:
     """All that is known of a dataset: its folder, what it was made from, and its ledger's counts."""
-    return {"folder": str(folder), **info(folder), **_read_json(folder / "ledger.json")}
+    ledger = next((path for path in (folder, folder.parent) if (path / "ledger.json").is_file()), folder)
+    return {"folder": str(folder), **info(folder), **_read_json(ledger / "ledger.json")}
+
+
+def _join(parts: Sequence[Path], shard: Path) -> None:
+    """One part under another name, or several in one: a stream is the schema, batches, and an end."""
+    if len(parts) == 1:
+        try:
+            os.link(parts[0], shard)
+        except OSError:  # a file system without links
+            shutil.copyfile(parts[0], shard)
+        return
+    if not parts:  # a split that no row fell into
+        write_part(shard, [])
+        return
+    head = len(SCHEMA.serialize())
+    with shard.open("wb") as out:
+        for i, part in enumerate(parts):
+            with part.open("rb") as stream:
+                stream.seek(head if i else 0)
+                shutil.copyfileobj(stream, out, 1 << 20)
+            out.seek(-len(END_OF_STREAM), os.SEEK_END)
+        out.write(END_OF_STREAM)
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -83,16 +156,6 @@ def _read_json(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise DataError(f"{path}: damaged ({error}); convert the dataset again") from error
-
-
-def _features() -> dict[str, Any]:
-    value = {"dtype": "int32", "_type": "Value"}
-    return {
-        "input_ids": {"feature": value, "_type": "List"},
-        "labels": {"feature": value, "_type": "List"},
-        "length": value,
-        "source": {"dtype": "string", "_type": "Value"},
-    }
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

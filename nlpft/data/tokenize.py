@@ -11,25 +11,20 @@ import pyarrow as pa
 
 from nlpft.data.columns import int32, lists
 from nlpft.data.tokenizer import TextTokenizer
-from nlpft.errors import ModelError, RowRejected
+from nlpft.errors import ModelError
 from nlpft.templates._chat import ChatTemplate, Shape
-from nlpft.types import IGNORE, Message, Segment
+from nlpft.types import IGNORE, Conversation, Message, Segment
 
 TEMPLATE = "template"  # the class of tokens that the chat template writes; the others' is their role
+RAW = "text"  # the class of raw text's tokens
 
-
-class Slot(NamedTuple):
-    """Where the text of a turn comes in, and whether it loses its blanks to the left and to the right."""
-
-    turn: int
-    left: bool
-    right: bool
+Part = str | int  # of a text: literal, or the number of the turn whose text comes in
 
 
 class Piece(NamedTuple):
     """What is encoded as a whole: one special token, or text in which turns' texts may stand."""
 
-    parts: tuple[str | Slot, ...]
+    parts: tuple[Part, ...]
     special: bool
     train: bool
     role: str  # TEMPLATE where no turn's text is in it
@@ -40,16 +35,16 @@ class Plan(NamedTuple):
 
     runs: tuple[np.ndarray | None, ...]  # int32 ids; None: the tokens of the row's next text
     train: np.ndarray  # bool [runs]: whether a run is learnt
-    texts: tuple[tuple[str | Slot, ...], ...]  # what each text to be encoded is made of
+    texts: tuple[tuple[Part, ...], ...]  # what each text to be encoded is made of
     roles: tuple[str, ...]  # [texts]
-    rendering: tuple[str | Slot, ...]  # the whole row as it should decode
-    learnt: tuple[str | Slot, ...]  # the learnt part of it
+    rendering: tuple[Part, ...]  # the whole row as it should decode
+    learnt: tuple[Part, ...]  # the learnt part of it
     answers: int  # runs of learnt tokens
     specials: int  # special tokens
 
 
 class Row(NamedTuple):
-    """A rendered row: its plan and the turns' texts that it asks for."""
+    """A rendered row: its plan and the turns' texts that it asks for, as the template writes them."""
 
     plan: Plan
     contents: Sequence[str]
@@ -61,16 +56,24 @@ class Tokens(NamedTuple):
     ids: np.ndarray  # int32 [tokens]
     labels: np.ndarray  # int32 [tokens], unshifted, IGNORE = not learnt
     offsets: np.ndarray  # int64 [rows + 1]
-    classes: dict[str, int]  # tokens by role, and of the template
+    texts: np.ndarray  # int64 [texts]: tokens of each text that a row's plan asks for
 
     def batch(self) -> pa.RecordBatch:
         """As `input_ids`, `labels` and `length`."""
-        columns = [lists(self.ids, self.offsets), lists(self.labels, self.offsets), int32(np.diff(self.offsets))]
+        columns = [lists(self.ids, self.offsets), lists(self.labels, self.offsets), int32(self.lengths)]
         return pa.RecordBatch.from_arrays(columns, ["input_ids", "labels", "length"])
 
     @property
     def lengths(self) -> np.ndarray:
+        """Tokens of each row, int64 [rows]."""
         return np.diff(self.offsets)
+
+    def where(self, mask: np.ndarray, rows: Sequence[Row]) -> "Tokens":
+        """Those of `rows` for which `mask` [rows] is set."""
+        keep = np.repeat(mask, self.lengths)
+        offsets = np.concatenate(([0], np.cumsum(self.lengths[mask])))
+        texts = self.texts[np.repeat(mask, [len(row.plan.texts) for row in rows])]
+        return Tokens(self.ids[keep], self.labels[keep], offsets, texts)
 
 
 class Planner:
@@ -78,9 +81,7 @@ class Planner:
 
     def __init__(self, template: ChatTemplate, tokenizer: TextTokenizer) -> None:
         self.template, self.tokenizer = template, tokenizer
-        self._plans: dict[
-            int, tuple[Shape, Plan]
-        ] = {}  # by the shape's identity; the shape is kept so that it stays one
+        self._plans: dict[int, tuple[Shape, Plan]] = {}  # by id(shape), which stays its own while the shape is kept
 
     def row(self, messages: Sequence[Message], tools: Sequence[dict] = ()) -> Row:
         """A conversation, rendered. Raises RowRejected as `ChatTemplate.segments` does."""
@@ -89,13 +90,26 @@ class Planner:
             return self.literal(self.template.segments(messages, tools=tools))
         known = self._plans.get(id(shape))
         if known is None:
-            known = self._plans[id(shape)] = shape, self._plan(_slotted(shape, messages))
-        return Row(known[1], [m.content for m in messages])
+            known = self._plans[id(shape)] = shape, self._plan(_with_places(shape, messages))
+        return Row(known[1], _stripped(shape, messages))
 
     def literal(self, segments: Sequence[Segment]) -> Row:
         """A row that has been rendered by itself."""
         parts = [((s.text,), s.train, s.control, s.role or TEMPLATE) for s in segments]
         return Row(self._plan(parts, literal=True), ())
+
+    def raw(self, text: str) -> Row:
+        """Raw text, learnt as a whole up to an end-of-sequence token. Raises ModelError where there is no such token."""
+        end = self.tokenizer.token("eos_token")
+        if end not in self.tokenizer.special:
+            raise ModelError(f"{self.tokenizer.folder}: no end-of-sequence token, which raw text is to end with")
+        return self.literal([Segment(text, True, False, RAW), Segment(end, True, True)])
+
+    def conversation(self, conversation: Conversation) -> Row:
+        """Raw text as it is, anything else by the template. Raises as `row` and `raw` do."""
+        if conversation.text:
+            return self.raw(conversation.text)
+        return self.row(conversation.messages, conversation.tools)
 
     def _plan(self, segments: Sequence[tuple], literal: bool = False) -> Plan:
         pieces = list(_pieces(segments, self.template, self.tokenizer))
@@ -114,10 +128,10 @@ class Planner:
         )
 
     def _ids(self, piece: Piece) -> np.ndarray:
-        text = "".join(part for part in piece.parts if isinstance(part, str))
-        return (
-            np.array([self.tokenizer.special[text]], np.int32) if piece.special else self.tokenizer.encode([text]).ids
-        )
+        text = fill(piece.parts, ())
+        if piece.special:
+            return np.array([self.tokenizer.special[text]], np.int32)
+        return self.tokenizer.encode([text]).ids
 
 
 def encode(rows: Sequence[Row], tokenizer: TextTokenizer, *, exactly: bool = False) -> Tokens:
@@ -125,7 +139,7 @@ def encode(rows: Sequence[Row], tokenizer: TextTokenizer, *, exactly: bool = Fal
 
     Only special tokens that the template itself wrote become control ids; content that spells one is ordinary text.
     """
-    texts = [fill(text, row.contents) for row in rows for text in row.plan.texts]
+    texts = [fill(text, contents) for plan, contents in rows for text in plan.texts]
     encoded = (tokenizer.encode_exactly if exactly else tokenizer.encode)(texts)
     ends = np.cumsum(encoded.lengths).tolist()
     ids, starts = encoded.ids, [0, *ends]
@@ -133,25 +147,26 @@ def encode(rows: Sequence[Row], tokenizer: TextTokenizer, *, exactly: bool = Fal
     runs = [next(found) if run is None else run for row in rows for run in row.plan.runs]
 
     lengths = np.fromiter(map(len, runs), np.int64, len(runs))
-    train = np.repeat(np.concatenate([row.plan.train for row in rows] or [np.empty(0, bool)]), lengths)
     ids = np.concatenate([*runs, np.empty(0, np.int32)])
+    train = np.repeat(np.concatenate([np.empty(0, bool), *(row.plan.train for row in rows)]), lengths)
     row_ends = np.cumsum([0, *(len(row.plan.runs) for row in rows)])
     offsets = np.concatenate(([0], np.cumsum(lengths)))[row_ends]
-    return Tokens(ids, np.where(train, ids, np.int32(IGNORE)), offsets, _classes(rows, encoded.lengths, len(ids)))
+    return Tokens(ids, np.where(train, ids, np.int32(IGNORE)), offsets, encoded.lengths)
 
 
-def fill(parts: tuple[str | Slot, ...], contents: Sequence[str]) -> str:
+def fill(parts: tuple[Part, ...], contents: Sequence[str]) -> str:
     """The text that `parts` make with a row's `contents`."""
-    out = []
-    for part in parts:
-        if isinstance(part, str):
-            out.append(part)
-            continue
-        turn, left, right = part
-        text = contents[turn]
-        text = text.lstrip() if left else text
-        out.append(text.rstrip() if right else text)
-    return "".join(out)
+    return "".join([part if part.__class__ is str else contents[part] for part in parts])  # type: ignore[index, misc]
+
+
+def classes(tokens: Tokens, rows: Sequence[Row]) -> dict[str, int]:
+    """Tokens by role of the text they are part of, and TEMPLATE (a header that is encoded with a text counts as its own)."""
+    roles = [role for row in rows for role in row.plan.roles]
+    names = sorted(set(roles))
+    numbers = {name: i for i, name in enumerate(names)}
+    sums = np.bincount([numbers[role] for role in roles], tokens.texts, len(names)).astype(np.int64)
+    out = dict(zip(names, sums.tolist(), strict=True))
+    return {**out, TEMPLATE: out.get(TEMPLATE, 0) + len(tokens.ids) - int(sums.sum())}
 
 
 def tokenize(rows: Sequence[Sequence[Segment]], template: ChatTemplate, tokenizer: TextTokenizer) -> pa.RecordBatch:
@@ -160,44 +175,29 @@ def tokenize(rows: Sequence[Sequence[Segment]], template: ChatTemplate, tokenize
     return encode([planner.literal(row) for row in rows], tokenizer).batch()
 
 
-def check_prompt(template: ChatTemplate, tokenizer: TextTokenizer) -> None:
-    """Raise ModelError unless a prompt in training has the very tokens that it has when it is served."""
-    prompt = (Message("user", "Hello there, 12 words?\n"),)
-    try:
-        text = template.render(prompt, generate=True)
-        ours = tokenize([template.segments(prompt, generate=True)], template, tokenizer)
-    except RowRejected:  # a template that takes no such conversation shows it row by row
-        return
-    trained, served = ours.column("input_ids")[0].as_py(), tokenizer.served(text)
-    if trained != served:
-        raise ModelError(
-            f"{tokenizer.folder}: with this chat template a prompt would be trained on as {len(trained)} tokens but served as "
-            f"{len(served)} others: nlpft does not know this kind of tokenizer yet; choose another --template"
-        )
-
-
-def _classes(rows: Sequence[Row], lengths: np.ndarray, total: int) -> dict[str, int]:
-    """Tokens by role of the text they are part of (a header that is encoded with a text counts as its own)."""
-    roles = [role for row in rows for role in row.plan.roles]
-    names = sorted(set(roles))
-    numbers = {name: i for i, name in enumerate(names)}
-    sums = np.bincount([numbers[role] for role in roles], lengths, len(names)).astype(np.int64)
-    out = dict(zip(names, sums.tolist(), strict=True))
-    return {**out, TEMPLATE: out.get(TEMPLATE, 0) + total - int(sums.sum())}
-
-
-def _slotted(shape: Shape, messages: Sequence[Message]) -> list[tuple]:
-    """The segments of a shape, with slots in place of texts."""
+def _with_places(shape: Shape, messages: Sequence[Message]) -> list[tuple]:
+    """The segments of a shape, with turns' numbers in place of their texts."""
     out: list[tuple] = []
-    for i, (message, before, strips) in enumerate(zip(messages, shape.before, shape.strips, strict=True)):
+    for i, (message, before) in enumerate(zip(messages, shape.before, strict=True)):
         out += [((s.text,), s.train, s.control, TEMPLATE) for s in before]
-        out.append(((Slot(i, *strips),), message.learnt, False, message.role))
+        out.append(((i,), message.learnt, False, message.role))
     return out + [((s.text,), s.train, s.control, TEMPLATE) for s in shape.behind]
+
+
+def _stripped(shape: Shape, messages: Sequence[Message]) -> list[str]:
+    """The turns' texts as the template writes them: without the blanks that it strips."""
+    contents = [m.content for m in messages]
+    for i, (left, right) in enumerate(shape.strips):
+        if left:
+            contents[i] = contents[i].lstrip()
+        if right:
+            contents[i] = contents[i].rstrip()
+    return contents
 
 
 def _is_text(piece: Piece, literal: bool) -> bool:
     """Whether a piece differs from row to row, so that it is encoded with the batch."""
-    return not piece.special and (literal or any(isinstance(part, Slot) for part in piece.parts))
+    return not piece.special and (literal or any(isinstance(part, int) for part in piece.parts))
 
 
 def _pieces(segments: Sequence[tuple], template: ChatTemplate, tokenizer: TextTokenizer) -> Iterator[Piece]:
@@ -206,7 +206,7 @@ def _pieces(segments: Sequence[tuple], template: ChatTemplate, tokenizer: TextTo
     A header and the prompt's text behind it are encoded together, as they are when the prompt is served. Text is cut only where
     an answer begins: so the generation prompt is a token prefix of the example even where an answer begins with blanks.
     """
-    parts: list[str | Slot] = []
+    parts: list[Part] = []
     train, role = False, TEMPLATE
     place: Callable[[str], str] = tokenizer.at_start  # what the encoder does to a text for where it stands
 
@@ -229,12 +229,10 @@ def _pieces(segments: Sequence[tuple], template: ChatTemplate, tokenizer: TextTo
     yield from flush()
 
 
-def _specials(
-    texts: tuple[str | Slot, ...], control: bool, template: ChatTemplate
-) -> Iterator[tuple[str | Slot, bool]]:
+def _specials(texts: tuple[Part, ...], control: bool, template: ChatTemplate) -> Iterator[tuple[Part, bool]]:
     """(text, is a special token) of a segment; only template text is searched for special tokens."""
     for text in texts:
-        if not control or isinstance(text, Slot):
+        if not control or isinstance(text, int):
             yield text, False
             continue
         at = 0

@@ -1,12 +1,12 @@
 """A model's tokenizer, read straight from its folder: the vocabulary, the special tokens, the chat template.
 
-transformers reads the same files but takes seconds to import. `tokenize.check_prompt` holds the ids of a prompt to those that
+transformers reads the same files but takes seconds to import. `parity.check_served` holds the ids of a prompt to those that
 `tokenizers` itself gives for the whole text, which is what serving programs do.
 """
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -50,13 +50,12 @@ class TextTokenizer:
     Raises ModelError where `folder` holds no `tokenizer.json` (every fast tokenizer of transformers saves one).
     """
 
-    def __init__(self, folder: Path, *, size: int = 0) -> None:
-        """`size`: how many bytes of text there will be to encode, if that is known: it decides between engines."""
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.spec = read_spec(folder)
         self.hash = spec_hash(self.spec)
         self.special = {t["content"]: t["id"] for t in self.spec["added_tokens"] if t["special"]}
-        self._size = size
+        self.engine = "tokenizers"
 
     def encode(self, texts: list[str]) -> Encoded:
         """Ids of each text by itself, without any special token."""
@@ -66,10 +65,10 @@ class TextTokenizer:
         """As `encode`, by the reference engine."""
         return self._exact(texts)
 
-    @cached_property
-    def engine(self) -> str:
-        """Name of the program that encodes."""
-        return engines.choose(self._parts, self.hash, self._size, cache_dir())
+    def choose_engine(self, size: int, texts: Sequence[str] = ()) -> None:
+        """Settle which program encodes; `size`: bytes of text there will be, `texts`: some of them."""
+        self.engine = engines.choose(self._parts, self.hash, size, cache_dir(), texts)
+        vars(self).pop("_encode", None)
 
     @cached_property
     def _parts(self) -> dict[str, Any]:
@@ -82,6 +81,10 @@ class TextTokenizer:
     @cached_property
     def _exact(self) -> Encode:
         return engines.load("tokenizers", self._parts)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the engines, which each process loads for itself."""
+        return {name: value for name, value in vars(self).items() if name not in ("_encode", "_exact", "_part", "_whole")}
 
     @cached_property
     def _part(self) -> Any:
@@ -138,9 +141,19 @@ class TextTokenizer:
         return binary(table)
 
     @cached_property
+    def lacking(self) -> bytes:
+        """The bytes that a byte-level vocabulary has no token for: `tokenizers` drops them without a word."""
+        if "ByteLevel" not in _kinds(self.spec.get("decoder")) or self.token_bytes is None:
+            return b""
+        vocabulary = self.spec["model"]["vocab"]
+        return bytes(byte for sign, byte in ALPHABET.items() if chr(sign) not in vocabulary)
+
+    @cached_property
     def is_special(self) -> np.ndarray:
         """Whether an id is a special token, bool [ids]."""
-        found = np.zeros(1 + max([*self.special.values(), self._part.get_vocab_size()]), bool)
+        vocabulary = self.spec["model"]["vocab"]
+        ids = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
+        found = np.zeros(1 + max([*ids, *(t["id"] for t in self.spec["added_tokens"])]), bool)
         found[list(self.special.values())] = True
         return found
 
@@ -205,8 +218,7 @@ class TextTokenizer:
 def _load(spec: dict[str, Any]) -> Any:
     import tokenizers  # takes its time, and most conversions do without it
 
-    loaded = tokenizers.Tokenizer.from_str(orjson.dumps(spec).decode())
-    return loaded
+    return tokenizers.Tokenizer.from_str(orjson.dumps(spec).decode())
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

@@ -3,8 +3,8 @@
 Rows go through the same reader, template and tokenizer as training data, so that prompt and mask are those of training.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,13 @@ from torch import nn
 
 from nlpft import losses
 from nlpft.data.collate import Columns, collate
-from nlpft.data.convert import conversations
-from nlpft.data.ledger import Ledger
+from nlpft.data.conversation import Reading, conversation
 from nlpft.data.pack import pack
+from nlpft.data.read import check_whole
+from nlpft.data.repair import Repairs
+from nlpft.data.rows import Bad, rows
+from nlpft.data.slices import CutOff, cut
+from nlpft.data.sources import source
 from nlpft.data.tokenize import tokenize
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.errors import DataError, RowRejected
@@ -28,6 +32,7 @@ from nlpft.templates._chat import ChatTemplate
 from nlpft.types import Conversation, Segment
 
 TASK = "heldout"
+READING = Reading(repairs=Repairs(trailing_turn=False))  # a question without an answer asks for nothing
 PACK = 512  # tokens scored in one forward pass: attention on the CPU costs its square
 Progress = Callable[[int], Any]  # told how many rows are done
 
@@ -47,29 +52,34 @@ def load(
     path: Path, tokenizer: TextTokenizer, template: ChatTemplate, format: str = "auto", limit: int | None = None
 ) -> HeldOut:
     """The rows of `path` that end in an answer. Raises DataError where one cannot be used: a score leaves nothing out."""
-    ledger = Ledger()
-    rows = list(conversations([path], format, ledger))
-    if ledger.rows:
-        bad = ledger.rows[0]
-        raise DataError(f"{bad['source']}: {bad['reason']} {bad['detail']}; a held-out file must be usable as a whole")
-    for row in rows:
-        if row.messages[-1].role != "assistant":
-            raise DataError(
-                f"{row.source}: the row does not end in an assistant's answer, so there is nothing to compare"
-            )
-    rows = rows[:limit]
-    if not rows:
+    found = list(_usable(path, READING if format == "auto" else replace(READING, format=format)))[:limit]
+    if not found:
         raise DataError(f"{path}: no rows")
-    columns = Columns(tokenize([_segments(template, r, len(r.messages)) for r in rows], template, tokenizer))
+    columns = Columns(tokenize([_segments(template, r, len(r.messages)) for r in found], template, tokenizer))
     longest = int(columns.lengths.argmax())
     if tokenizer.context and columns.lengths[longest] > tokenizer.context:
         raise DataError(
-            f"{rows[longest].source}: {columns.lengths[longest]} tokens, the model sees {tokenizer.context}; shorten or remove it"
+            f"{found[longest].source}: {columns.lengths[longest]} tokens, the model sees {tokenizer.context}; shorten or remove it"
         )
-    asked = Columns(tokenize([_segments(template, r, len(r.messages) - 1) for r in rows], template, tokenizer))
-    prompts = [asked.row(i)[0].tolist() for i in range(len(rows))]
-    ends, lengths = zip(*(_last_answer(columns.row(i)[1]) for i in range(len(rows))), strict=True)
-    return HeldOut(rows, columns, prompts, sorted(set(ends)), list(lengths))
+    asked = Columns(tokenize([_segments(template, r, len(r.messages) - 1) for r in found], template, tokenizer))
+    prompts = [asked.row(i)[0].tolist() for i in range(len(found))]
+    ends, lengths = zip(*(_last_answer(columns.row(i)[1]) for i in range(len(found))), strict=True)
+    return HeldOut(found, columns, prompts, sorted(set(ends)), list(lengths))
+
+
+def _usable(path: Path, reading: Reading) -> Iterator[Conversation]:
+    """The conversations of a file. Raises DataError at the first row that is none."""
+    cut_off = CutOff()
+    for piece in cut(source(path, format=reading.format), cut_off):
+        read = rows(piece)
+        for i, record in enumerate(read.records):
+            try:
+                if isinstance(record, Bad):
+                    raise record.error
+                yield conversation(record, reading, i in read.suspect)
+            except RowRejected as why:
+                raise DataError(f"{record.source}: {why}; a held-out file must be usable as a whole") from why
+    check_whole(cut_off)
 
 
 def evaluate(

@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 
 from nlpft import __version__
 from nlpft.config import flatten
+from nlpft.data.ledger import OUTCOMES
 from nlpft.errors import DataError, UserError
 from nlpft.evaluation import compare as paired
 from nlpft.files import write_text
@@ -97,7 +98,7 @@ def render(run: RunDir) -> str:
         facts=facts(train, evals),
         unreadable=unreadable,
         data=data,
-        keys=dict.fromkeys(key for split in data.values() for key in split if not key.startswith("files: ")),
+        keys=dict.fromkeys(key for split in data.values() for key in split if not key.startswith(("files: ", "shards: "))),
         lost={split: unaccounted(summary) for split, summary in summaries.items()},
         config=run.config.read_text(encoding="utf-8") if run.config.exists() else "",
         environment=flatten(_json(run.environment), "."),
@@ -308,8 +309,8 @@ def inline(svg: str, prefix: str) -> str:
 
 
 def unaccounted(summary: dict[str, Any]) -> int:
-    """Rows read that were neither kept nor rejected: 0, or a bug."""
-    return summary.get("rows_read", 0) - summary.get("kept", 0) - sum(summary.get("rejected", {}).values())
+    """Rows read that have no outcome in the ledger: 0, or a bug."""
+    return summary.get("rows_read", 0) - sum(summary.get(outcome, 0) for outcome in OUTCOMES)
 
 
 def number(value: Any) -> str:

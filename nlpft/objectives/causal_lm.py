@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from nlpft import losses
-from nlpft.models.forward import forward
+from nlpft.models.forward import loss
 
 
 @dataclass(frozen=True)
@@ -16,11 +16,7 @@ class Config:
 
 
 def build(config: Config, model: nn.Module) -> Callable[[nn.Module, dict[str, Tensor]], Tensor]:
-    def step_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        positions, targets = losses.next_tokens(batch["labels"])
-        return losses.causal_lm_loss(forward(model, batch, positions), targets)
-
-    return step_loss
+    return loss
 
 
 def num_targets(batch: dict[str, Tensor]) -> Tensor:

@@ -2,8 +2,9 @@
 
 The template is rendered once for each sequence of roles, with a mark for every text, under the eyes of `_watch`: if it only
 writes the texts or strips their ends, it does the same around all other texts, and rows with that sequence of roles share the
-pieces. Where it looks at the texts (and for tools), `_rowwise` renders the row itself. A row is refused, never guessed, where the
-template moves, repeats or rewrites texts, or where the prompt for an answer is not a prefix of the conversation that has it.
+pieces; if it asks whether they hold certain words, rows without these words do. All other rows, and those with tools or blank
+texts, are rendered one by one in `_rowwise`. A row is refused, never guessed, where the template moves, repeats or rewrites
+texts, or where the prompt for an answer is not a prefix of the conversation that has it.
 """
 
 import hashlib
@@ -16,14 +17,12 @@ import jinja2
 
 from nlpft.errors import ModelError, RowRejected
 from nlpft.templates import _jinja
-from nlpft.templates._watch import CLOSE, MARK, Watched
+from nlpft.templates._watch import MARKED, OURS, Watched, Words, between, marks, words_of
 from nlpft.types import Message, Role, Segment
 
-MARKED = re.compile(f"{MARK}(\\d+){CLOSE}")
-LEFT, RIGHT = " \f\n", "\n\v "  # put around a text to see whether the template strips it there; no template writes them
-ALL_PROMPTS = (
-    16  # answers whose prompt is rendered in any case; behind them, only where the template writes something new
-)
+# Answers whose prompts are all rendered, at a cost that grows with the square of the turns; of later ones, those to which the
+# template writes what it has not written before, and the last.
+ALL_PROMPTS = 200
 
 Roles = tuple[Role, ...]
 
@@ -36,24 +35,44 @@ class Shape(NamedTuple):
     strips: tuple[tuple[bool, bool], ...]  # [turns]: whether a text loses its blanks to the left, to the right
 
 
+class Found(NamedTuple):
+    """What became of a sequence of roles: a shape, or why it is refused; for texts without `words`, if there are any."""
+
+    shape: Shape | RowRejected
+    words: Words | None
+
+
+class Rendering(NamedTuple):
+    """What the template makes of marked texts."""
+
+    text: str
+    refused: RowRejected | None
+    look: str  # what looked at a text, if anything did
+    asked: tuple[tuple[str, str], ...]  # as `Seen.asked`
+
+
 class ChatTemplate:
     """`segments(messages)` of one template text with one tokenizer's special tokens.
 
-    Raises ModelError where the text is no Jinja.
+    `named` are those that the template may call by name (`bos_token`, `eos_token`, `pad_token`, ...); as in transformers, those
+    that the tokenizer has not got are undefined. Raises ModelError where the text is no Jinja.
     """
 
-    def __init__(self, source: str, special_tokens: Sequence[str], bos_token: str = "", eos_token: str = "") -> None:
+    def __init__(
+        self, source: str, special_tokens: Sequence[str], bos_token: str = "", eos_token: str = "", **named: str
+    ):
         self.source = source
         self.hash = hashlib.sha256(source.encode()).hexdigest()[:16]
-        self.tokens = {"bos_token": bos_token, "eos_token": eos_token}
+        named |= {"bos_token": bos_token, "eos_token": eos_token}
+        self.tokens = {name: token for name, token in named.items() if token}
         self.special = re.compile("|".join(map(re.escape, sorted(special_tokens, key=len, reverse=True))) or r"(?!)")
         try:
             self._jinja, self._watched = _jinja.compiled(source), Watched(source)
         except jinja2.TemplateError as error:
             raise ModelError(f"the chat template is not valid Jinja: {error}") from error
-        # Per instance: the cached values belong to this template.
-        self._shape = lru_cache(maxsize=100_000)(self._find_shape)
-        self._prompt = lru_cache(maxsize=10_000)(self._find_prompt)
+        # Per instance: the cached values belong to this template. Few are asked for again once there are thousands.
+        self._found = lru_cache(maxsize=10_000)(self._find)
+        self._marked = lru_cache(maxsize=1_000)(self._render_marked)
 
     def render(self, messages: Sequence[Message], generate: bool = False, tools: Sequence[dict] = ()) -> str:
         """The text that `apply_chat_template(messages, add_generation_prompt=generate)` gives.
@@ -88,12 +107,16 @@ class ChatTemplate:
 
         Raises RowRejected as `segments` does.
         """
-        if any(m.tool_calls or not m.content or m.content.isspace() for m in messages):
+        # By C, not by attributes: this is for every row.
+        roles, texts, trains, calls = zip(*messages, strict=True) if messages else ((),) * len(Message._fields)
+        if any(calls) or not all(map(str.strip, texts)):
             return None  # templates ask for calls, and whether there is any text
-        found = self._shape(tuple(m.role for m in messages), tuple(m.learnt for m in messages), generate)
-        if isinstance(found, RowRejected):
-            raise found
-        return found
+        found = self._found(roles, trains, generate)
+        if found is None or (found.words and found.words.found(texts)):
+            return None
+        if isinstance(found.shape, RowRejected):
+            raise found.shape
+        return found.shape
 
     def ending(self, piece: str) -> list[Segment]:
         """`piece` behind a learnt text: learnt up to and with its first special token, where the model stops.
@@ -115,81 +138,73 @@ class ChatTemplate:
             )
         except jinja2.TemplateError as error:
             raise RowRejected("refused by the chat template", str(error)) from error
-        except (TypeError, ValueError, AttributeError, KeyError, IndexError) as error:  # of Python under the template
+        # Of Python under the template.
+        except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError) as error:
             raise RowRejected("refused by the chat template", f"{type(error).__name__}: {error}") from error
 
-    def _watch(self, roles: Roles, texts: Sequence[str], generate: bool = False) -> tuple[str, str]:
-        rows = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
-        return self._render(rows, generate, (), self._watched.render)
-
-    def _find_shape(self, roles: Roles, learnt: tuple[bool, ...], generate: bool) -> Shape | RowRejected | None:
-        """The shape, None where the template looks at the texts, or why it is refused: all three are worth remembering."""
-        if MARK in self.source:
-            return None
+    def _render_marked(self, roles: Roles, generate: bool) -> Rendering:
+        rows = [{"role": role, "content": mark} for role, mark in zip(roles, marks(len(roles)), strict=True)]
+        text, refused, seen = "", None, self._watched.begin()
         try:
-            marks = _marks(len(roles))
-            text, looks = self._watch(roles, marks, generate)
-            if looks:
-                return None
-            pieces = _cut(text, len(roles))
-            strips = self._find_strips(roles, pieces, generate)
-            words = self._find_first_words(roles, learnt, pieces, text)
-            return None if words is None else self._assemble(pieces, learnt, words, strips)
+            text = self._render(rows, generate, (), self._watched.render)
         except RowRejected as why:
-            return why
+            refused = why
+        return Rendering(text, refused, seen.look, seen.asked())
 
-    def _find_strips(self, roles: Roles, pieces: tuple[str, ...], generate: bool) -> tuple[tuple[bool, bool], ...]:
-        """Whether each text loses its blanks to the left and to the right."""
-        padded, _ = self._watch(roles, [LEFT + mark + RIGHT for mark in _marks(len(roles))], generate)
-        between = _cut(padded, len(roles))
-        left, right = [], []
-        for i, (piece, wide) in enumerate(zip(pieces, between, strict=True)):
-            loses_left, loses_right = i == len(roles) or not wide.endswith(LEFT), i == 0 or not wide.startswith(RIGHT)
-            if wide != ("" if loses_right else RIGHT) + piece + ("" if loses_left else LEFT):
-                raise RowRejected("template changes a text", "it does more than strip it; choose another --template")
-            left.append(loses_left)
-            right.append(loses_right)
-        return tuple(zip(left[:-1], right[1:], strict=True))
+    def _find(self, roles: Roles, trains: tuple[bool | None, ...], generate: bool) -> Found | None:
+        """What rows of these roles share: None if the template looks at the texts."""
+        learnt = [Message(role, "", train).learnt for role, train in zip(roles, trains, strict=True)]
+        whole = self._marked(roles, generate)
+        if whole.look:
+            return None
+        seen = [whole]
+        try:
+            shape: Shape | RowRejected | None = self._find_shape(roles, learnt, seen)
+        except RowRejected as why:
+            shape = why
+        if shape is None or any(rendering.look for rendering in seen):
+            return None
+        words = words_of(pair for rendering in seen for pair in rendering.asked)
+        return Found(shape, words if any(words) else None)
 
-    def _find_first_words(
-        self, roles: Roles, learnt: tuple[bool, ...], pieces: tuple[str, ...], text: str
-    ) -> dict[int, str] | None:
-        """By turn: what the template writes between the prompt and the answer, usually nothing; the model writes it.
-
-        Raises RowRejected where a prompt is not a prefix of the conversation: some templates rewrite what lies in the past.
-        """
+    def _find_shape(self, roles: Roles, learnt: Sequence[bool], seen: list[Rendering]) -> Shape | None:
+        """The shape, from a whole rendering in `seen`, to which the prompts are added. Raises RowRejected."""
+        whole = seen[0]
+        if whole.refused:
+            raise whole.refused
+        cuts = list(MARKED.finditer(whole.text))
+        pieces = between(whole.text, (cut.span() for cut in cuts))
+        if any(map(OURS.search, pieces)):
+            return None
+        if [int(cut[2]) for cut in cuts] != list(range(len(roles))):
+            raise RowRejected("template drops or repeats a turn", "choose another with --template")
+        answers = [i for i, role in enumerate(roles) if learnt[i] and role == "assistant"]
+        first_words: dict[str, str] = {}  # by the piece before the answer
         words: dict[int, str] = {}
-        seen: dict[tuple[Role, str], str] = {}
-        start = 0
-        last = max((i for i, learns in enumerate(learnt) if learns), default=0)
-        for i, role in enumerate(roles):
-            start += len(pieces[i])  # in `text`: where this turn's mark begins
-            if learnt[i] and role == "assistant":
-                kind = (roles[i - 1] if i else role, pieces[i])
-                if kind not in seen or len(words) < ALL_PROMPTS or i == last:
-                    prompt, looks = self._prompt(roles[:i])
-                    if looks:
-                        return None
-                    if not text.startswith(prompt) or not start - len(pieces[i]) <= len(prompt) <= start:
-                        raise rewritten(i)
-                    seen[kind] = text[len(prompt) : start]
-                words[i] = seen[kind]
-            start += len(MARK) + len(str(i)) + len(CLOSE)
-        return words
-
-    def _find_prompt(self, roles: Roles) -> tuple[str, str]:
-        return self._watch(roles, _marks(len(roles)), generate=True)
+        for number, i in enumerate(answers):
+            if number < ALL_PROMPTS or pieces[i] not in first_words or i == answers[-1]:
+                seen.append(self._marked(roles[:i], True))
+                first_words[pieces[i]] = _behind_prompt(seen[-1], whole.text, cuts[i].start(), pieces[i], i)
+            words[i] = first_words[pieces[i]]
+        return self._assemble(pieces, learnt, words, [(not cut[1], not cut[3]) for cut in cuts])
 
     def _assemble(
-        self, pieces: tuple[str, ...], learnt: tuple[bool, ...], words: dict[int, str], strips: tuple
+        self, pieces: Sequence[str], learnt: Sequence[bool], words: dict[int, str], strips: Sequence[tuple[bool, bool]]
     ) -> Shape:
+        known: dict[tuple[str, bool, str], tuple[Segment, ...]] = {}  # a template writes few pieces, again and again
         before = []
         for i, piece in enumerate(pieces):
-            own = words.get(i, "")
-            header = piece[: len(piece) - len(own)]
-            parts = self.ending(header) if i and learnt[i - 1] else [Segment(header, False, True)]
-            before.append(tuple(s for s in (*parts, Segment(own, True, True)) if s.text))
-        return Shape(tuple(before[:-1]), before[-1], strips)
+            kind = piece, i > 0 and learnt[i - 1], words.get(i, "")
+            if kind not in known:
+                known[kind] = self._segments(*kind)
+            before.append(known[kind])
+        return Shape(tuple(before[:-1]), before[-1], tuple(strips))
+
+    def _segments(self, piece: str, ends_answer: bool, words: str) -> tuple[Segment, ...]:
+        """A piece of template text: behind an answer, its end is learnt; so are the first words of the next one."""
+        header = piece[: len(piece) - len(words)]
+        parts = self.ending(header) if ends_answer else [Segment(header, False, True)]
+        return tuple(s for s in (*parts, Segment(words, True, True)) if s.text)
 
 
 def rewritten(turn: int) -> RowRejected:
@@ -200,14 +215,19 @@ def rewritten(turn: int) -> RowRejected:
     )
 
 
-@lru_cache(maxsize=1_000)
-def _marks(count: int) -> tuple[str, ...]:
-    return tuple(f"{MARK}{i}{CLOSE}" for i in range(count))
+def no_prompt(turn: int, why: RowRejected) -> RowRejected:
+    """Why an answer cannot be learnt that nobody could ask for."""
+    return RowRejected("template has no prompt for an answer", f"turn {turn + 1}: {why.detail}")
 
 
-def _cut(text: str, count: int) -> tuple[str, ...]:
-    """`text` split at its marks; raises RowRejected unless each of `count` stands in it once and in order."""
-    pieces = MARKED.split(text)
-    if pieces[1::2] != [str(i) for i in range(count)]:
-        raise RowRejected("template drops or repeats a turn", "choose another with --template")
-    return tuple(pieces[::2])
+def _behind_prompt(prompt: Rendering, text: str, end: int, piece: str, turn: int) -> str:
+    """What the template writes between the prompt and an answer, usually nothing; the model writes it.
+
+    `piece` stands before the answer, which begins at `end` in `text`. Raises RowRejected where the prompt is not a prefix of the
+    conversation: some templates rewrite what lies in the past.
+    """
+    if prompt.refused:
+        raise no_prompt(turn, prompt.refused)
+    if not text.startswith(prompt.text) or not end - len(piece) <= len(prompt.text) <= end:
+        raise rewritten(turn)
+    return text[len(prompt.text) : end]

@@ -17,9 +17,10 @@ class Generation(jinja2.ext.Extension):
 
     tags = {"generation"}  # noqa: RUF012 - as jinja declares it
 
-    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node | list[jinja2.nodes.Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
+        line = next(parser.stream).lineno
+        # A scope of its own, as in transformers: what is set inside is unknown outside.
+        return jinja2.nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
 
 
 class Environment(ImmutableSandboxedEnvironment):

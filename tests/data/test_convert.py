@@ -10,16 +10,18 @@ from transformers import AutoTokenizer
 
 from nlpft.data import store
 from nlpft.data.convert import Options, convert
+from nlpft.data.ledger import OUTCOMES, Tally
+from nlpft.data.repair import Repairs
 from nlpft.data.tokenizer import TextTokenizer
-from nlpft.errors import DataError, RunExists
+from nlpft.errors import DataError, RowRejected, RunExists
 from nlpft.types import IGNORE
 
 ALPACA = {"instruction": "Say it", "input": "hello", "output": "hello!"}
 ODD_ROWS = [
-    ({"conversations": []}, "no answer"),
+    ({"conversations": []}, "empty conversation"),
     (chat("only a question"), "no answer"),
     ({"conversations": [{"from": "martian", "value": "x"}]}, "unknown role"),
-    ({"conversations": [{"value": "x"}]}, "turn without 'from' and 'value'"),
+    ({"conversations": [{"value": "x"}]}, "turn without role and content"),
     ({"conversations": None}, "no list of turns"),
     (chat("q", ""), "empty answer"),
     (chat("q", None), "not text"),
@@ -29,7 +31,7 @@ ODD_ROWS = [
     ({"instruction": "x", "output": ["y"]}, "not text"),
     ([1, 2], "not an object"),
     (None, "not an object"),
-    (chat("word " * 300, "a"), "too long"),
+    (chat("q", "word " * 300), "too long"),
 ]
 
 
@@ -44,22 +46,42 @@ def learnt(row) -> list[int]:
 
 def test_counts_add_up_and_every_reject_has_a_place(tmp_path, tokenizer):
     rows = [chat("q", "a"), *(row for row, _ in ODD_ROWS), ALPACA]
-    ledger = convert([write_json(tmp_path / "rows.json", rows)], tmp_path / "out", tokenizer, Options())
-    assert ledger.summary()["rows_read"] == len(rows)
-    assert ledger.summary()["kept"] == 2
+    summary = convert([write_json(tmp_path / "rows.json", rows)], tmp_path / "out", tokenizer, Options()).summary
+    assert summary["rows_read"] == len(rows)
+    assert (summary["kept"], summary["rejected"]) == (2, len(ODD_ROWS))
     told = [json.loads(line) for line in (tmp_path / "out" / "rejected.jsonl").open()]
     assert {(t["source"], t["reason"]) for t in told} == {
         (f"{tmp_path}/rows.json:{n}", reason) for n, (_, reason) in enumerate(ODD_ROWS, 2)
     }
-    assert told[0]["row"] == ODD_ROWS[0][0]
-    assert json.loads((tmp_path / "out" / "ledger.json").read_text()) == ledger.summary()
+    assert [t["row"] for t in told] == [row for row, _ in ODD_ROWS]
+    assert all(t["remedy"] and t["line"] == n for n, t in enumerate(told, 2))
+    assert json.loads((tmp_path / "out" / "ledger.json").read_text()) == summary
 
 
-def test_a_lost_row_is_noticed(tmp_path, tokenizer):
-    ledger = convert([write_json(tmp_path / "rows.json", [ALPACA])], tmp_path / "out", tokenizer, Options())
-    ledger.read["rows.json"] += 1
+def test_a_lost_row_is_noticed():
+    tally = Tally(rows_read=2)
+    tally.keep(())
     with pytest.raises(AssertionError, match="lost"):
-        ledger.summary()
+        tally.summary()
+    tally.reject(RowRejected("too long"))
+    assert tally.summary()["rows_read"] == 2
+
+
+def test_each_row_has_one_outcome_and_its_reasons(tmp_path, tokenizer):
+    rows = [
+        ALPACA,
+        {"conversations": [{"from": "gpt", "value": "Hi"}, *chat("q", "a", "r")["conversations"]]},
+        chat(*("word reply answer " * 4 for _ in range(20))),
+        chat("q"),
+    ]
+    summary = convert([write_json(tmp_path / "rows.json", rows)], tmp_path / "out", tokenizer, Options()).summary
+    assert [summary[outcome] for outcome in OUTCOMES] == [1, 1, 1, 1]
+    assert summary["reasons"]["repaired"] == {"leading answer dropped": 1, "trailing user turn trimmed": 1}
+    assert summary["tokens_lost"] > 0
+    notes = store.read(tmp_path / "out").column("notes").to_pylist()
+    assert notes[:2] == ["", "leading answer dropped; trailing user turn trimmed"]
+    assert notes[2] == f"truncated: {summary['tokens_lost']} tokens lost"
+    assert sum(summary["tokens_by_class"].values()) == summary["tokens"]
 
 
 def test_datasets_opens_it(tmp_path, tokenizer):
@@ -67,7 +89,7 @@ def test_datasets_opens_it(tmp_path, tokenizer):
         [write_json(tmp_path / "rows.json", [chat("q", "a", "r", "b"), ALPACA])], tmp_path / "out", tokenizer, Options()
     )
     dataset = datasets.load_from_disk(str(tmp_path / "out"))
-    assert dataset.column_names == ["input_ids", "labels", "length", "source"]
+    assert dataset.column_names == ["input_ids", "labels", "length", "source", "notes"]
     assert [f"{tmp_path}/rows.json:{n}" for n in (1, 2)] == dataset["source"][:]
     for row in dataset:
         assert len(row["input_ids"]) == len(row["labels"]) == row["length"]
@@ -127,9 +149,9 @@ def test_text_cannot_forge_a_turn(tmp_path, tokenizer):
 
 def test_formats_may_be_mixed_or_forced(tmp_path, tokenizer):
     file = write_jsonl(tmp_path / "rows.jsonl", [ALPACA, chat("q", "a")])
-    assert convert([file], tmp_path / "auto", tokenizer, Options()).summary()["kept"] == 2
-    forced = convert([file], tmp_path / "forced", tokenizer, Options(format="sharegpt")).summary()
-    assert (forced["kept"], forced["rejected"]) == (1, {"no list of turns": 1})
+    assert convert([file], tmp_path / "auto", tokenizer, Options()).summary["kept"] == 2
+    forced = convert([file], tmp_path / "forced", tokenizer, Options(format="sharegpt")).summary
+    assert (forced["kept"], forced["reasons"]["rejected"]) == (1, {"no list of turns": 1})
 
 
 def test_alpaca_input_follows_the_instruction(tmp_path, tokenizer):
@@ -157,39 +179,52 @@ def test_a_broken_file_leaves_nothing(tmp_path, tokenizer):
 
 
 def test_a_folder_in_use_is_not_touched(tmp_path, tokenizer):
-    file = write_json(tmp_path / "rows.json", [ALPACA])
+    file, other = (write_json(tmp_path / name, [ALPACA]) for name in ("rows.json", "other.json"))
     convert([file], tmp_path / "out", tokenizer, Options())
     before = (tmp_path / "out" / "state.json").stat().st_mtime_ns
     with pytest.raises(RunExists, match="--overwrite"):
-        convert([file], tmp_path / "out", tokenizer, Options())
+        convert([other], tmp_path / "out", tokenizer, Options())
     assert (tmp_path / "out" / "state.json").stat().st_mtime_ns == before
-    convert([file, file], tmp_path / "out", tokenizer, Options(), overwrite=True)
+    convert([file, other], tmp_path / "out", tokenizer, Options(), overwrite=True)
     assert store.read(tmp_path / "out").num_rows == 2
 
 
-def test_an_answer_to_no_question_is_context(tmp_path, tokenizer):
+def test_an_answer_to_no_question_is_dropped_or_context(tmp_path, tokenizer):
     greeting = {"conversations": [{"from": "gpt", "value": "Hello!"}, *chat("q", "a")["conversations"]]}
     only = {"conversations": [{"from": "gpt", "value": "Hello!"}]}
-    ledger = convert([write_json(tmp_path / "rows.json", [greeting, only])], tmp_path / "out", tokenizer, Options())
-    assert ledger.summary()["rejected"] == {"no answer": 1}
-    (row,) = datasets.load_from_disk(str(tmp_path / "out"))
-    assert "Hello!" in tokenizer.decode(np.array(row["input_ids"]))
-    assert tokenizer.decode(np.array(learnt(row))) == "a<|im_end|>"
+    file = write_json(tmp_path / "rows.json", [greeting, only])
+    for how, there in (("drop", False), ("context", True)):
+        options = Options(repairs=Repairs(leading_answer=how))
+        assert convert([file], tmp_path / how, tokenizer, options).summary["reasons"]["rejected"] == {"no answer": 1}
+        (row,) = datasets.load_from_disk(str(tmp_path / how))
+        assert ("Hello!" in tokenizer.decode(np.array(row["input_ids"]))) is there
+        assert tokenizer.decode(np.array(learnt(row))) == "a<|im_end|>"
 
 
-def test_fields_beside_the_turns_are_read_or_the_row_is_rejected(tmp_path, tokenizer):
-    rows = [chat("q", "a", system="Be brief."), chat("q", "a", tools="[{}]"), {**ALPACA, "history": [["one", "two"]]}]
-    ledger = convert([write_json(tmp_path / "rows.json", rows)], tmp_path / "out", tokenizer, Options())
-    assert ledger.summary()["rejected"] == {"tools": 1}
+def test_fields_beside_the_turns_are_read(tmp_path, tokenizer):
+    rows = [chat("q", "a", system="Be brief."), {**ALPACA, "history": [["one", "two"]]}]
+    convert([write_json(tmp_path / "rows.json", rows)], tmp_path / "out", tokenizer, Options())
     first, last = (tokenizer.decode(np.array(r["input_ids"])) for r in datasets.load_from_disk(str(tmp_path / "out")))
     assert first.startswith("<|im_start|>system\nBe brief.<|im_end|>")
     assert last.startswith("<|im_start|>user\none<|im_end|>\n<|im_start|>assistant\ntwo<|im_end|>")
 
 
+def test_tools_are_text_where_the_template_has_no_place_for_them(tmp_path, tokenizer):
+    schema = [{"name": "word", "description": "answer", "parameters": {}}]
+    file = write_json(tmp_path / "rows.json", [chat("q", "a", tools=json.dumps(schema))])
+    summary = convert([file], tmp_path / "out", tokenizer, Options()).summary
+    assert summary["reasons"]["repaired"] == {"tools as text": 1}
+    (row,) = datasets.load_from_disk(str(tmp_path / "out"))
+    assert '"description": "answer"' in tokenizer.decode(np.array(row["input_ids"]))
+    refused = Options(tools="template")
+    with pytest.raises(DataError, match="template has no place for tools"):
+        convert([file], tmp_path / "refused", tokenizer, refused)
+
+
 def test_half_a_surrogate_pair_costs_one_row(tmp_path, tokenizer):
     (tmp_path / "rows.json").write_text(json.dumps([chat("q", "bad \ud800"), ALPACA]))
-    ledger = convert([tmp_path / "rows.json"], tmp_path / "out", tokenizer, Options())
-    assert ledger.summary()["rejected"] == {"not valid Unicode": 1}
+    summary = convert([tmp_path / "rows.json"], tmp_path / "out", tokenizer, Options()).summary
+    assert summary["reasons"]["rejected"] == {"not valid Unicode": 1}
     assert json.loads((tmp_path / "out" / "rejected.jsonl").read_text())["source"].endswith("rows.json:1")
 
 
@@ -206,11 +241,19 @@ def test_the_fingerprint_covers_what_decides_the_tokens(tmp_path, tokenizer):
     file = write_json(tmp_path / "rows.json", [both])
     prints = set()
     for number, options in enumerate(
-        [Options(), Options(format="sharegpt"), Options(format="alpaca"), Options(max_length=99)]
+        [
+            Options(),
+            Options(format="sharegpt"),
+            Options(format="alpaca"),
+            Options(max_length=99),
+            Options(learn="last"),
+            Options(repairs=Repairs(bom=False)),
+            Options(seed=1),
+        ]
     ):
         convert([file], tmp_path / str(number), tokenizer, options)
         prints.add(store.info(tmp_path / str(number))["fingerprint"])
-    assert len(prints) == 4
+    assert len(prints) == 7
 
 
 def test_truncation_saved_in_a_tokenizer_cuts_nothing(tmp_path, tiny_folder):

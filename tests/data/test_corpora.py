@@ -9,7 +9,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from nlpft.data import store
-from nlpft.data.convert import Options, convert, parse
+from nlpft.data.conversation import conversation
+from nlpft.data.convert import Options, convert
+from nlpft.data.ledger import dataset_rows
 from nlpft.data.read import read
 from nlpft.data.tokenizer import TextTokenizer
 
@@ -28,16 +30,16 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.mark.parametrize("name", ROWS)
 def test_rows_add_up_and_tokens_are_the_reference(name, tmp_path, smollm2):
-    ledger = convert([FOLDER / name], tmp_path / "out", TextTokenizer(smollm2), Options()).summary()
-    assert (ledger["rows_read"], ledger["kept"]) == ROWS[name]
-    assert ledger["kept"] + sum(ledger["rejected"].values()) == ledger["rows_read"]
-    assert sum(1 for _ in (tmp_path / "out" / "rejected.jsonl").open()) == ledger["rows_read"] - ledger["kept"]
+    ledger = convert([FOLDER / name], tmp_path / "out", TextTokenizer(smollm2), Options()).summary
+    assert (ledger["rows_read"], dataset_rows(ledger)) == ROWS[name]
+    assert sum(1 for _ in (tmp_path / "out" / "rejected.jsonl").open()) == ledger["rejected"]
+    assert ledger["prompts"]["compared"] == ledger["prompts"]["equal"] + ledger["prompts"]["retokenized"] > 0
 
     records = {record.source: record for record in read(FOLDER / name)}
     reference = AutoTokenizer.from_pretrained(smollm2)
     table = store.read(tmp_path / "out")
     for row in table.slice(0, 150).to_pylist():
-        turns = parse(records[row["source"]]).messages
+        turns = conversation(records[row["source"]]).messages
         messages = [{"role": m.role, "content": m.content} for m in turns]
         text = reference.apply_chat_template(messages, tokenize=False)
         assert reference.decode(row["input_ids"]) == text

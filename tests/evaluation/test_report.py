@@ -106,7 +106,8 @@ def make_run(run):
     metrics.insert(20, json.dumps({"kind": "eval", "step": 20, "loss": 1.75, "targets": 900, "best": True}) + "\n")
     (run / "metrics.jsonl").write_text("".join(metrics))
     (run / "environment.json").write_text(json.dumps({"torch": "2.11", "data": {"train": "sha256:ab"}}))
-    counts = {"rows_read": 1020, "kept": 1000, "rejected": {"unknown role": 20}, "tokens": 9000, "learnt_tokens": 800}
+    counts = {"rows_read": 1020, "kept": 990, "repaired": 7, "truncated": 3, "rejected": 20, "tokens": 9000, "learnt_tokens": 800}
+    counts["reasons"] = {"rejected": {"unknown role": 20}}
     (run / "data.json").write_text(json.dumps({"train": {"folder": "data/train", **counts}}))
     evaluate(run, "base", [sample(i, i < 10, 20.0 + i % 5, f"base {i}") for i in range(40)])
     evaluate(run, "tuned", [sample(i, i >= 10, 15.0 + i % 3, f"tuned {i} {EVIL}") for i in range(40)])
@@ -180,15 +181,15 @@ def test_every_section_shows_the_runs_own_figures(html):
     assert "time in steps 0:00:15" in text
     assert "tokens/s, median 1,024" in text
     assert "best evaluation loss 1.750 at step 20" in text
-    assert "rejected: unknown role 20" in text
-    assert "Rows kept and rejected add up to the rows read" in text
+    assert "reasons: rejected: unknown role 20" in text
+    assert "Rows kept, repaired, truncated and rejected add up to the rows read" in text
     assert "data.train sha256:ab" in text
     assert "note: <b>bold</b>" in text
 
 
 def test_rows_that_are_unaccounted_for_are_pointed_out(run):
-    (run / "data.json").write_text(json.dumps({"train": {"rows_read": 10, "kept": 7, "rejected": {"unknown role": 1}}}))
-    assert "train: 2 of the rows read are neither kept nor rejected" in page_of(run).text
+    (run / "data.json").write_text(json.dumps({"train": {"rows_read": 10, "kept": 6, "repaired": 1, "rejected": 1}}))
+    assert "train: 2 of the rows read are neither kept, repaired, truncated nor rejected" in page_of(run).text
 
 
 def test_changed_answers_come_first_and_show_both_directions(html):

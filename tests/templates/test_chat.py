@@ -11,7 +11,10 @@ from nlpft.errors import ConfigError, ModelError, RowRejected
 from nlpft.templates._chat import ChatTemplate
 from nlpft.types import Message
 
-TOKENS = ["<|im_start|>", "<|im_end|>", "</s>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+TOKENS = [
+    *("<|im_start|>", "<|im_end|>", "</s>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"),
+    *("<start_of_turn>", "<end_of_turn>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"),
+]
 LOOP = "{% for m in messages %}%s{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
 CHAT = [
     Message("user", " Hello\n"),
@@ -36,8 +39,9 @@ def test_segments_are_the_rendering(name, system):
     messages = [*([Message("system", "Be brief.")] if system else []), *CHAT]
     assert "".join(s.text for s in chat.segments(messages)) == chat.render(messages)
     learnt = "".join(s.text for s in chat.segments(messages) if s.train)
-    end = {"chatml": "<|im_end|>", "llama3": "<|eot_id|>"}.get(name, "</s>")
-    blank = " " if name == "vicuna" else ""  # it stands behind 'ASSISTANT:', so the model writes it
+    ends = {"chatml": "<|im_end|>", "llama3": "<|eot_id|>", "gemma": "<end_of_turn>", "phi3": "<|end|>"}
+    end = ends.get(name, "</s>")
+    blank = " " if name in ("vicuna", "mistral") else ""  # it stands behind the prompt, so the model writes it
     assert learnt == f"{blank}\n\nHi  {end}{blank}Yes{end}"
 
 
@@ -68,7 +72,7 @@ def test_stripped_texts_are_stripped():
 
 @pytest.mark.parametrize("strip", ["| trim", ".strip()", ".lstrip('\\n')", ".rstrip()", ".lstrip()"])
 def test_answers_may_lose_blanks_at_their_ends_only(strip):
-    chat = loop("{{ m.role + ':' + (m.content %s) + '</s>' }}" % strip)
+    chat = loop("{{ m.role + ':' + (m.content STRIP) + '</s>' }}".replace("STRIP", strip))
     segments = chat.segments(CHAT)
     assert "".join(s.text for s in segments) == chat.render(CHAT)
     answers = [s.text for s in segments if s.train and not s.control]

@@ -1,0 +1,144 @@
+"""Attention in which every row of a pack sees itself alone, without masks: FlashAttention (Dao 2023) as torch's `varlen_attn`.
+
+Registered with transformers as `varlen`. Its boundaries come from `cu_seqlens`, which `models/forward.py` hands through the model.
+"""
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+from nlpft.errors import ModelError
+
+NAME = "varlen"
+PLAIN = "sdpa"
+# What an architecture may hand to its attention that this one does not compute.
+REFUSED = ("softcap", "s_aux", "position_bias", "head_mask")
+
+
+def varlen(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None = None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    cu_seq_lens_q: Tensor | None = None,
+    max_length_q: int | None = None,
+    sliding_window: int | None = None,
+    **more: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention function. query: [1, heads, time, dim]; key, value: [1, key heads, time, dim].
+
+    cu_seq_lens_q: [rows + 1] int32, where the rows begin and the last one ends (= time). max_length_q: tokens, no row is longer.
+    sliding_window: tokens that a token sees, itself included. Returns [1, time, heads, dim].
+    Raises ModelError where the architecture wants what this attention lacks.
+    """
+    wanted = [name for name in REFUSED if more.get(name) is not None]
+    if wanted or dropout or cu_seq_lens_q is None or max_length_q is None:
+        what = ", ".join(wanted) or ("attention dropout" if dropout else "a mask in place of cu_seqlens")
+        raise ModelError(f"varlen attention cannot serve {type(module).__name__} ({what}); set compute.attention sdpa")
+    attend = _flash if query.is_cuda else _by_row
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    return attend(q, k, v, cu_seq_lens_q, max_length_q, scaling, sliding_window)[None], None
+
+
+def _flash(
+    q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, longest: int, scale: float | None, window: int | None
+) -> Tensor:
+    return VARLEN_ATTN(q, k, v, cu_seqlens, cu_seqlens, longest, longest, scale, window)
+
+
+def _by_row(
+    q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, longest: int, scale: float | None, window: int | None
+) -> Tensor:
+    """One call of SDPA for each row: on a CPU, where a pack's mask would cost the square of the pack."""
+    parts = []
+    bounds = cu_seqlens.tolist()
+    for start, end in zip(bounds, bounds[1:], strict=False):
+        q_, k_, v_ = (x[start:end].transpose(0, 1)[None] for x in (q, k, v))
+        mask = _window(end - start, window, q.device)
+        out = F.scaled_dot_product_attention(
+            q_, k_, v_, mask, is_causal=mask is None, scale=scale, enable_gqa=q_.shape[1] != k_.shape[1]
+        )
+        parts.append(out[0].transpose(0, 1))
+    return torch.cat(parts)
+
+
+def _window(length: int, window: int | None, device: torch.device) -> Tensor | None:
+    """Boolean mask [length, length] of a causal window, or None where the whole row lies in it."""
+    if window is None or length <= window:
+        return None
+    here = torch.arange(length, device=device)
+    back = here[:, None] - here
+    return (back >= 0) & (back < window)
+
+
+def _torch_varlen() -> Callable[..., Tensor]:
+    """torch's `varlen_attn`, causal, under one signature: its keywords have changed from torch 2.10 to 2.13."""
+    from torch.nn.attention import varlen as torch_varlen
+
+    known = inspect.signature(torch_varlen.varlen_attn).parameters
+
+    def attend(
+        q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, max_q: int, max_k: int, scale: Any, window: Any
+    ) -> Tensor:
+        options: dict[str, Any] = {"scale": scale} if "scale" in known else {}
+        if "window_size" in known:
+            options["window_size"] = (-1 if window is None else window - 1, 0)
+        else:
+            options["is_causal"] = True
+        if "enable_gqa" in known:
+            options["enable_gqa"] = True
+        return torch_varlen.varlen_attn(q, k, v, cu_q, cu_k, max_q, max_k, **options)  # type: ignore[return-value]
+
+    return attend
+
+
+def _available() -> bool:
+    try:
+        from torch.nn.attention import varlen as torch_varlen
+    except ImportError:
+        return False
+    return {"scale", "window_size"} <= inspect.signature(torch_varlen.varlen_attn).parameters.keys()
+
+
+VARLEN_ATTN = _torch_varlen() if _available() else None
+AttentionInterface.register(NAME, varlen)
+
+
+def implementation(model: Any) -> str | None:
+    """Name of the attention that `model` computes, in transformers' terms; None for what is no transformers model."""
+    return getattr(getattr(model, "config", None), "_attn_implementation", None)
+
+
+def choose(model: Any, device: torch.device, dtype: torch.dtype) -> str:
+    """The fastest attention that is exact for `model` on packed rows, computing in `dtype` on `device`.
+
+    varlen wherever it serves: on a GPU in half precision, on the CPU in any; else SDPA, with a mask.
+    """
+    config = model.config.get_text_config()
+    odd = getattr(config, "attn_logit_softcapping", None) or getattr(config, "attention_dropout", 0)
+    flash = VARLEN_ATTN is not None and dtype in (torch.bfloat16, torch.float16)
+    supported = getattr(model, "_supports_attention_backend", False) and not odd
+    return NAME if supported and (device.type == "cpu" or flash) else PLAIN
+
+
+@contextlib.contextmanager
+def plain(model: Any) -> Iterator[None]:
+    """Within it `model` computes torch's SDPA with a mask, uncompiled: what the fast ways are checked against."""
+    before = implementation(model)
+    with torch.compiler.set_stance("force_eager"):
+        if before not in (None, PLAIN, "eager"):
+            model.set_attn_implementation(PLAIN)
+        try:
+            yield
+        finally:
+            if before not in (None, PLAIN, "eager"):
+                model.set_attn_implementation(before)
