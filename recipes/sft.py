@@ -4,7 +4,7 @@ accelerate launch recipes/sft.py --config recipes/configs/smollm2_lora.yaml --da
 """
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -17,13 +17,14 @@ from nlpft import cli, config
 from nlpft.config import plugin
 from nlpft.data import store
 from nlpft.data.loader import DataConfig, PackedData, Share
+from nlpft.models.compute import ComputeConfig, prepare
 from nlpft.models.forward import check_isolation
 from nlpft.models.load import as_loaded, context, load_model, load_tokenizer, save_model, weight_type
 from nlpft.rundir import RunDir
 from nlpft.training import checkpoint, preflight
 from nlpft.training.checkpoint import CheckpointConfig
 from nlpft.training.log import RunLog, environment
-from nlpft.training.loop import evaluate_loss, is_due, train_steps
+from nlpft.training.loop import OneLate, evaluate_loss, is_due, to_device, train_steps
 from nlpft.training.optim import OptimConfig, build_optimizer, learning_rate, trainable_in_float32
 from nlpft.training.stopping import Best
 
@@ -56,6 +57,7 @@ class Config:
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    compute: ComputeConfig = ComputeConfig()
     tuning: Any = plugin("tuning", "lora")
     objective: Any = plugin("objectives", "causal_lm")
 
@@ -76,12 +78,11 @@ def main(cfg: Config) -> Best:
     # model: pretrained weights, which of them train, and what they are scored by
     facts = store.facts(cfg.data.train)
     tokenizer = load_tokenizer(cfg.model, facts.get("template"))
-    model = load_model(cfg.model, cfg.dtype)
+    model = config.module_of(cfg.tuning).apply(load_model(cfg.model, cfg.dtype), cfg.tuning)
     limits = {"context": context(model), "static_shapes": accelerator.device.type == "cuda"}
-    model = trainable_in_float32(config.module_of(cfg.tuning).apply(model, cfg.tuning))
+    model = prepare(trainable_in_float32(model), cfg.compute, accelerator.device, weight_type(cfg.dtype))
     optimizer = build_optimizer(model, cfg.optim)
     model, optimizer = accelerator.prepare(model, optimizer)
-    check_isolation(model, len(tokenizer), accelerator.device)
     objective = config.module_of(cfg.objective)
     score = objective.build(cfg.objective, model), objective.num_targets
 
@@ -90,6 +91,7 @@ def main(cfg: Config) -> Best:
     share = Share(accelerator.process_index, accelerator.num_processes)
     train = PackedData(cfg.data.train, cfg.data.max_length, **limits)
     held_out = PackedData(cfg.data.eval, cfg.data.max_length, **limits) if cfg.data.eval else None
+    check_isolation(model, to_device(train.probe(len(tokenizer), cfg.data.packs_per_micro_batch), accelerator.device))
     max_steps = cfg.max_steps or max(1, round(cfg.epochs * train.steps_per_epoch(cfg.data.packs_per_step)))
 
     # where to begin
@@ -115,16 +117,16 @@ def main(cfg: Config) -> Best:
             checkpoint.prune(run.checkpoints, cfg.checkpoint.keep, best.step)
 
     log = RunLog(accelerator, run.metrics, max_steps, first_step)
+    log_step = OneLate(log.step)
     with log.running():
         left = 0 if best.stop() else max_steps - first_step  # a run may have been killed after its last checkpoint
         steps = islice(train.steps(cfg.data, cfg.seed, share, first_step), left)
         rate, norm = learning_rate(cfg.optim, max_steps), cfg.optim.max_grad_norm
-        for report in train_steps(
-            accelerator, model, optimizer, rate, steps, *score, max_grad_norm=norm, first_step=first_step
-        ):
+        for report in train_steps(accelerator, model, optimizer, rate, steps, *score, norm, first_step):
             step, last = report.step, report.step == max_steps
-            log.step(asdict(report))
-            if held_out and (last or is_due(step, cfg.eval_every)):
+            measured = held_out and (last or is_due(step, cfg.eval_every))
+            log_step(report, now=last or measured or is_due(step, cfg.checkpoint.every))
+            if measured:
                 evaluate(step, held_out)
             if last or best.stop() or best.step == step or is_due(step, cfg.checkpoint.every):
                 save(step)
@@ -137,9 +139,8 @@ def main(cfg: Config) -> Best:
         model = accelerator.unwrap_model(model)
         if best.step:
             checkpoint.load_weights(model, run.checkpoints / f"step-{best.step:08d}")
-        save_model(
-            as_loaded(model), run.model, tokenizer, {"base": cfg.model, "template_hash": facts.get("template_hash")}
-        )
+        origin = {"base": cfg.model, "template_hash": facts.get("template_hash")}
+        save_model(as_loaded(model), run.model, tokenizer, origin)
         log.say(f"saved {run.model}" + (f", the weights of step {best.step}" if best.step else ""))
     accelerator.end_training()
     return best

@@ -132,12 +132,12 @@ def test_held_out_loss_is_weighted_by_token(model, data):
         assert targets == (data.columns.labels >= 0).sum()
 
 
-def test_a_model_that_leaks_is_refused(model):
-    check_isolation(model, 400, torch.device("cpu"))
+def test_a_model_that_leaks_is_refused(model, data):
+    check_isolation(model, data.probe(400, 1))
 
     class Leaking(torch.nn.Module):
         def forward(self, input_ids, position_ids, **kwargs):
             return model(input_ids=input_ids, **kwargs)
 
     with pytest.raises(ModelError, match="leak"):
-        check_isolation(Leaking(), 400, torch.device("cpu"))
+        check_isolation(Leaking(), data.probe(400, 1))

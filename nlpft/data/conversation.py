@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any, Literal, get_args
 
 from nlpft import plugins
-from nlpft.data.repair import BLANK, GAP, Repairs, merged, repair
+from nlpft.data.repair import GAP, Repairs, merged, repair
 from nlpft.errors import RowRejected
 from nlpft.formats._fields import Columns, Roles, find, keys
 from nlpft.formats._remedies import REMEDIES
@@ -109,28 +109,29 @@ def _repaired(messages: tuple[Message, ...], reading: Reading) -> tuple[tuple[Me
         raise RowRejected("empty conversation")
     mended, notes = repair(messages, reading.repairs)
     if not any(message.learnt for message in mended):
-        raise _nothing_learnt(messages, mended, notes)
+        raise _nothing_learnt(messages, mended)
     if reading.learn == "last" or reading.learn == "first":
         mended = _only(mended, reading.learn)
     return mended, notes
 
 
-def _nothing_learnt(before: Iterable[Message], after: Iterable[Message], notes: tuple[str, ...]) -> RowRejected:
+def _nothing_learnt(before: Iterable[Message], after: Iterable[Message]) -> RowRejected:
     if {"user", "assistant"} <= {m.role for m in after}:
         return RowRejected("nothing is learnt", "every turn is marked as context")
     answers = [m for m in before if m.role == "assistant"]
-    if BLANK in notes and answers and not any(m.content.strip() for m in answers):
+    if answers and not any(m.content.strip() or m.tool_calls for m in answers):
         return RowRejected("empty answer")
     return RowRejected("no answer", "an answer comes before any question" if answers else "")
 
 
 def _marked(messages: tuple[Message, ...], data: dict[str, Any], reading: Reading) -> tuple[Message, ...]:
-    """The turns with `train` set where it is not what the role says: by the roles that are learnt, and by fields."""
+    """The turns with `train` set where it is not what the role says: by fields of the row or its turns, and by role."""
     if reading.learn == "field":
         return _by_field(messages, data, reading)
-    if reading.learn_roles == ("assistant",):
+    roles = reading.learn_roles
+    if roles == ("assistant",) and all(m.train is None for m in messages):
         return messages
-    return tuple(m if m.train is not None else _train(m, m.role in reading.learn_roles) for m in messages)
+    return tuple(_train(m, m.role in roles if m.train is None else m.train) for m in messages)
 
 
 def _by_field(messages: tuple[Message, ...], data: dict[str, Any], reading: Reading) -> tuple[Message, ...]:
@@ -140,7 +141,7 @@ def _by_field(messages: tuple[Message, ...], data: dict[str, Any], reading: Read
         return _by_row(messages, data[key], reading)
     if all(m.train is None for m in messages):
         raise RowRejected("no field says what is learnt")
-    return messages
+    return tuple(_train(m, m.train is True) for m in messages)
 
 
 def _by_row(messages: tuple[Message, ...], mark: Any, reading: Reading) -> tuple[Message, ...]:

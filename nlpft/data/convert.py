@@ -134,8 +134,6 @@ def _processes(found: Sequence[Source], options: Options, job: Job) -> int:
     if size < SMALL:
         return 1
     job.tokenizer.choose_engine(size, _texts(_slices(found, options, CutOff())))
-    if count > 1:
-        _ = job.tokenizer.token_bytes, job.tokenizer.is_special  # made once before processes are forked, shared by all
     return count
 
 
@@ -145,7 +143,8 @@ def _left_out(found: Sequence[Source], job: Job, options: Options, processes: in
         return []
     folder = job.parts.with_name("look")
     folder.mkdir(exist_ok=True)
-    looker = Looker(options, options.duplicates == "near", first_pass.benchmark_index(options), folder)
+    index = first_pass.benchmark_index(options)
+    looker = Looker(options, options.duplicates == "near", index, options.contamination_share, folder)
     tasks = enumerate(_slices(found, options, CutOff()))
     looks = list(spread(first_pass.looker, looker, tasks, processes))
     return first_pass.decide(looks, options, folder)

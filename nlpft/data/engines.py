@@ -16,7 +16,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import orjson
@@ -53,12 +52,12 @@ class Encoded:
 Encode = Callable[[list[str]], Encoded]  # raises whatever the engine raises for what it cannot encode
 
 
-def load(name: str, spec: dict[str, Any]) -> Encode:
-    """Engine `name` for a tokenizer's specification, in which special tokens are never found in a text."""
+def load(name: str, spec: bytes) -> Encode:
+    """Engine `name` for a tokenizer's specification (JSON), which names no special tokens, so that none is found in a text."""
     return LOADERS[name](spec)
 
 
-def choose(spec: dict[str, Any], key: str, size: int, cache: Path, texts: Sequence[str] = ()) -> str:
+def choose(spec: bytes, key: str, size: int, cache: Path, texts: Sequence[str] = ()) -> str:
     """The engine that takes the least time to load and to encode `size` bytes, of those that are exact for this tokenizer.
 
     `key` stands for the tokenizer in `cache`, where the comparison on `texts` (from the corpus; else made up) is kept.
@@ -77,7 +76,7 @@ def choose(spec: dict[str, Any], key: str, size: int, cache: Path, texts: Sequen
     return min(known, key=lambda name: known[name]["load_s"] + size / 1e6 / known[name]["mb_per_s"])
 
 
-def _compare_apart(spec: dict[str, Any], texts: Sequence[str]) -> dict[str, dict[str, float]]:
+def _compare_apart(spec: bytes, texts: Sequence[str]) -> dict[str, dict[str, float]]:
     """`compare`, in a process of its own: where splintr has been loaded, a forked process that loads it hangs."""
     with ProcessPoolExecutor(1, process_context(), initializer=one_thread) as apart:
         return apart.submit(compare, spec, texts).result()
@@ -89,7 +88,7 @@ def process_context() -> multiprocessing.context.BaseContext:
     return multiprocessing.get_context("fork" if safe else "spawn")
 
 
-def compare(spec: dict[str, Any], texts: Sequence[str] = ()) -> dict[str, dict[str, float]]:
+def compare(spec: bytes, texts: Sequence[str] = ()) -> dict[str, dict[str, float]]:
     """Load time (s) and speed (MB/s, one thread) of the engines whose ids are those of `tokenizers` on PROBES, on words of the
     vocabulary and on `texts`, which they are timed on."""
     checks = [*PROBES, *_words(spec)]
@@ -131,11 +130,10 @@ def encode_rescued(encode: Encode, reference: Callable[[], Encode], texts: list[
     return Encoded(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("ids", "lengths")))
 
 
-def _tokenizers(spec: dict[str, Any]) -> Encode:
+def _tokenizers(spec: bytes) -> Encode:
     import tokenizers
 
-    engine = tokenizers.Tokenizer.from_str(orjson.dumps(spec).decode())
-    engine.encode_special_tokens = True  # content that spells a control token is ordinary text
+    engine = tokenizers.Tokenizer.from_buffer(spec)
 
     def encode(texts: list[str]) -> Encoded:
         rows = [e.ids for e in engine.encode_batch_fast(texts, add_special_tokens=False)]
@@ -145,27 +143,25 @@ def _tokenizers(spec: dict[str, Any]) -> Encode:
     return encode
 
 
-def _splintr(spec: dict[str, Any]) -> Encode:
+def _splintr(spec: bytes) -> Encode:
     import splintr
 
-    # Its batch call finds special tokens in the text, so it is not told of any.
-    plain = {**spec, "added_tokens": [t for t in spec["added_tokens"] if not t["special"]], "post_processor": None}
-    engine = splintr.from_json_bytes(orjson.dumps(plain))
+    engine = splintr.from_json_bytes(spec)
     return lambda texts: _flat(*engine.encode_batch_flat(texts))
 
 
-def _fastokens(spec: dict[str, Any]) -> Encode:
+def _fastokens(spec: bytes) -> Encode:
     import fastokens
 
-    engine = fastokens._native.Tokenizer.from_json_str(orjson.dumps(spec).decode())
-    return lambda texts: _flat(*engine.encode_batch_flat(texts, split_special_tokens=True))
+    engine = fastokens._native.Tokenizer.from_json_str(spec.decode())
+    return lambda texts: _flat(*engine.encode_batch_flat(texts))
 
 
 def _flat(ids: bytes, offsets: bytes) -> Encoded:
     return Encoded(np.frombuffer(ids, np.int32), np.diff(np.frombuffer(offsets, np.int64)))  # no id has the highest bit
 
 
-LOADERS: dict[str, Callable[[dict[str, Any]], Encode]] = {
+LOADERS: dict[str, Callable[[bytes], Encode]] = {
     "tokenizers": _tokenizers,
     "splintr": _splintr,
     "fastokens": _fastokens,
@@ -180,10 +176,10 @@ def _version(package: str) -> str:
         return "none"
 
 
-def _words(spec: dict[str, Any]) -> Sequence[str]:
+def _words(spec: bytes) -> Sequence[str]:
     """Texts of about SAMPLE characters made of the vocabulary's own words, always the same ones."""
     draw = random.Random(0)
-    vocabulary = spec["model"]["vocab"]
+    vocabulary = orjson.loads(spec)["model"]["vocab"]
     words = list(vocabulary) if isinstance(vocabulary, dict) else [entry[0] for entry in vocabulary]
     words = sorted(word for word in words if 0 < len(word) < 20)
     if not words:

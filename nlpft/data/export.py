@@ -8,9 +8,10 @@ from typing import Any
 
 from nlpft import plugins
 from nlpft.data import sources
-from nlpft.data.conversation import Reading, conversation, remedy
+from nlpft.data.conversation import Reading, conversation
 from nlpft.data.ledger import Ledger, Rejection
 from nlpft.data.read import check_whole
+from nlpft.data.remedies import remedy
 from nlpft.data.rows import Bad, rows
 from nlpft.data.slices import CutOff, cut
 from nlpft.errors import DataError, RowRejected, RunExists

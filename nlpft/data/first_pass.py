@@ -18,6 +18,7 @@ from nlpft.data.select.keys import content_key
 from nlpft.data.select.settings import Selection
 from nlpft.data.slices import CutOff, Slice, cut
 from nlpft.errors import RowRejected
+from nlpft.types import Conversation
 
 Dropped = dict[int, RowRejected]  # rows of a slice, by number, that are left out, and why
 
@@ -38,20 +39,24 @@ class Looker(NamedTuple):
     reading: Reading
     near: bool
     index: Index | None
+    least: float  # share of an item that a row must hold to be left out
     folder: Path  # for shingles, which are too many to keep in memory
 
     def look(self, number: int, piece: Slice) -> Look:
         """Slice `number` of the corpus."""
         usable = list(_usable(piece, self.reading))
-        texts = [duplicates.texts_of(found) for _, found in usable] if self.near or self.index else []
-        if self.near:
-            _save_shingles(self.folder / str(number), [duplicates.shingles_of(row) for row in texts])
+        found = [conversation for _, conversation in usable]
+        sketches = duplicates.sketches([duplicates.texts_of(row) for row in found]) if self.near else None
+        if sketches is not None:
+            np.save(self.folder / f"{number}.npy", sketches.shingles)
+            np.save(self.folder / f"{number}.edges.npy", sketches.edges)
+        texts = [[m.content for m in row.messages] or [row.text] for row in found] if self.index else []
         return Look(
             np.array([i for i, _ in usable], np.int64),
-            [found.source for _, found in usable],
-            np.array([content_key(found) for _, found in usable], np.uint64),
-            duplicates.signatures(texts) if self.near else None,
-            contamination.overlaps(texts, self.index) if self.index else [],
+            [row.source for row in found],
+            np.array([content_key(row) for row in found], np.uint64),
+            sketches.signatures if sketches is not None else None,
+            contamination.overlaps(texts, self.index, self.least) if self.index else [],
         )
 
 
@@ -73,38 +78,37 @@ def benchmark_index(selection: Selection) -> Index | None:
 
 
 def decide(looks: Sequence[Look], selection: Selection, folder: Path) -> list[Dropped]:
-    """The rows that are left out, by slice."""
+    """The rows that are left out, by slice; a row is compared with those only that are not left out as benchmark items."""
     out: list[Dropped] = [{} for _ in looks]
-    for i, look in enumerate(looks):
+    for dropped, look in zip(out, looks, strict=True):
         for overlap in look.overlaps:
-            if overlap.share >= selection.contamination_share:
-                detail = f"{overlap.share:.0%} of {overlap.item}"
-                out[i][int(look.rows[overlap.row])] = RowRejected(contamination.REASON, detail)
+            detail = f"{overlap.share:.0%} of {overlap.item}"
+            dropped[int(look.rows[overlap.row])] = RowRejected(contamination.REASON, detail)
     if selection.duplicates != "keep":
-        for i, row, why in _duplicates(looks, selection, folder):
-            out[i].setdefault(row, why)
+        for i, row, why in _duplicates(looks, out, selection, folder):
+            out[i][row] = why
     return out
 
 
-def _duplicates(looks: Sequence[Look], selection: Selection, folder: Path) -> Iterator[tuple[int, int, RowRejected]]:
+def _duplicates(
+    looks: Sequence[Look], dropped: Sequence[Dropped], selection: Selection, folder: Path
+) -> Iterator[tuple[int, int, RowRejected]]:
     """(slice, row, why) of every row that says again what an earlier one says."""
-    first = np.cumsum([0, *(len(look.rows) for look in looks)])
-    signatures = None
+    places = np.concatenate([np.stack([np.full_like(look.rows, i), look.rows], 1) for i, look in enumerate(looks)])
+    own = np.concatenate([np.arange(len(look.rows)) for look in looks])  # number among the usable rows of its slice
+    stays = np.array([row not in dropped[i] for i, row in places.tolist()], bool)
+    keys = np.concatenate([look.keys for look in looks])[stays]
+    places, own, signatures, shingles = places[stays].tolist(), own[stays].tolist(), None, None
     if selection.duplicates == "near":
-        signatures = np.concatenate([look.signatures for look in looks if look.signatures is not None])
-    found = duplicates.find(
-        np.concatenate([look.keys for look in looks]),
-        signatures,
-        selection.duplicates_threshold,
-        _shingle_reader(folder, first) if signatures is not None else None,
-    )
-    for row, of, reason in found:
-        at, other = (int(np.searchsorted(first, number, "right")) - 1 for number in (row, of))
-        source = looks[other].sources[of - first[other]]
-        yield at, int(looks[at].rows[row - first[at]]), RowRejected(reason, f"of {source}")
+        signatures = np.concatenate([look.signatures for look in looks if look.signatures is not None])[stays]
+        read = _shingle_reader(folder)
+        shingles = lambda row: read(places[row][0], own[row])  # noqa: E731
+    for row, of, reason in duplicates.find(keys, signatures, selection.duplicates_threshold, shingles):
+        (i, number), source = places[row], looks[places[of][0]].sources[own[of]]
+        yield i, number, RowRejected(reason, f"of {source}")
 
 
-def _usable(piece: Slice, reading: Reading) -> Iterator[tuple[int, object]]:
+def _usable(piece: Slice, reading: Reading) -> Iterator[tuple[int, Conversation]]:
     read = rows(piece)
     for i, record in enumerate(read.records):
         if isinstance(record, Bad):
@@ -123,22 +127,15 @@ def _items(names: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
                     yield record.source, item_texts(record.data)
 
 
-def _save_shingles(path: Path, shingles: Sequence[np.ndarray]) -> None:
-    np.save(path.with_suffix(".ends.npy"), np.cumsum([0, *map(len, shingles)]))
-    np.save(path.with_suffix(".npy"), np.concatenate([*shingles, np.empty(0, np.uint64)]))
-
-
-def _shingle_reader(folder: Path, first: np.ndarray) -> Callable[[int], np.ndarray]:
-    """Shingles of a row by its number among all usable ones."""
+def _shingle_reader(folder: Path) -> Callable[[int, int], np.ndarray]:
+    """Shingles of a row, by slice and number among its usable rows."""
     opened: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
-    def shingles(row: int) -> np.ndarray:
-        number = int(np.searchsorted(first, row, "right")) - 1
+    def shingles(number: int, row: int) -> np.ndarray:
         if number not in opened:
-            path = folder / str(number)
-            opened[number] = np.load(path.with_suffix(".ends.npy")), np.load(path.with_suffix(".npy"), mmap_mode="r")
-        ends, values = opened[number]
-        at = row - int(first[number])
-        return np.asarray(values[ends[at] : ends[at + 1]])
+            values = np.load(folder / f"{number}.npy", mmap_mode="r")
+            opened[number] = values, np.load(folder / f"{number}.edges.npy")
+        values, edges = opened[number]
+        return np.asarray(values[edges[row] : edges[row + 1]])
 
     return shingles

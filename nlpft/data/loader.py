@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from torch import Tensor
 
 from nlpft.data import store
 from nlpft.data.collate import Columns, collate
+from nlpft.data.columns import lists
 from nlpft.data.pack import pack
 from nlpft.errors import ConfigError, DataError
 
@@ -122,10 +124,7 @@ class PackedData:
 
     def probe(self, vocabulary: int, size: int) -> dict[str, Tensor]:
         """Two rows of random tokens, all learnt, shaped like a micro-batch of `size` packs; see `check_isolation`."""
-        lengths = np.array([10, 14])
-        ids = np.random.default_rng(0).integers(0, vocabulary, lengths.sum(), dtype=np.int32)
-        offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
-        rows = pa.ListArray.from_arrays(from_numpy(offsets), from_numpy(ids))
+        rows = lists(np.random.default_rng(0).integers(0, vocabulary, 24), np.array([0, 10, 24]))
         return self._collate(Columns(pa.table({"input_ids": rows, "labels": rows})), [0, 1], size)
 
 

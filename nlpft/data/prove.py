@@ -36,7 +36,7 @@ def unproven(tokens: Tokens, rows: Sequence[Row], tokenizer: TextTokenizer) -> d
     if not np.array_equal(tokens.labels[learnt], tokens.ids[learnt]):
         bad = np.flatnonzero(learnt & (tokens.labels != tokens.ids))
         wrong |= dict.fromkeys((np.searchsorted(tokens.offsets, bad, "right") - 1).tolist(), WRONG_MASK)
-    if tokenizer.token_bytes is None:
+    if tokenizer.vocabulary.token_bytes is None:
         return wrong  # the vocabulary does not keep bytes: what can be counted has been counted
     decoded = _decode(tokens.ids, tokenizer)
     answers = [fill(row.plan.learnt, row.contents) for row in rows]
@@ -68,7 +68,7 @@ def _wrong_counts(
     tokens: Tokens, rows: Sequence[Row], starts: np.ndarray, tokenizer: TextTokenizer
 ) -> list[int]:
     """Rows whose learnt runs are not as many as their answers, or that have other special tokens than the template's own."""
-    specials = np.flatnonzero(tokenizer.is_special[tokens.ids])
+    specials = np.flatnonzero(tokenizer.vocabulary.is_special[tokens.ids])
     found = np.stack([np.diff(np.searchsorted(places, tokens.offsets)) for places in (starts, specials)], 1)
     expected = np.array([(row.plan.answers, row.plan.specials) for row in rows], np.int64).reshape(-1, 2)
     return np.flatnonzero((found != expected).any(1)).tolist()
@@ -77,7 +77,7 @@ def _wrong_counts(
 def _decode(ids: np.ndarray, tokenizer: TextTokenizer) -> Decoded:
     if not len(ids):
         return Decoded(b"", np.zeros(1, np.int32))
-    _, ends, data = pc.take(tokenizer.token_bytes, int32(ids)).buffers()
+    _, ends, data = pc.take(tokenizer.vocabulary.token_bytes, int32(ids)).buffers()
     ends = np.frombuffer(ends, np.int32)[: len(ids) + 1]
     return Decoded(bytes(memoryview(data)[: int(ends[-1])]) if data else b"", ends)
 
@@ -104,5 +104,5 @@ def _differing(found: bytes, edges: np.ndarray, texts: Sequence[str], tokenizer:
             continue
         text = tokenizer.normalized(texts[i]).encode()
         if ours != text:
-            wrong[i] = LOST_BYTES if ours == text.translate(None, tokenizer.lacking) else WRONG_TEXT
+            wrong[i] = LOST_BYTES if ours == text.translate(None, tokenizer.vocabulary.lacking) else WRONG_TEXT
     return wrong

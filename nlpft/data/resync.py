@@ -129,13 +129,17 @@ class Walk:
 
     def _recovered(self, error: json.JSONDecodeError | RecursionError) -> bool:
         """Go on behind a bad row. False where more bytes may mend it, or there are none."""
-        where = error.pos if isinstance(error, json.JSONDecodeError) else self.at
-        if isinstance(error, json.JSONDecodeError) and _cut(error, self._text):
+        if isinstance(error, RecursionError):  # nested deeply, but its brackets may be right
+            following = self._balanced_end(self.at)
+            following = following if following <= len(self._text) else self._next_start(self.at)
+            if following > len(self._text) and not self._last:
+                return False
+        elif _cut(error, self._text):
             following = self._first_hit(self.at + 1)
             if not self._given_up() or following >= len(self._text):
                 return False
         else:
-            following = min(self._next_start(where), self._balanced_end(where))
+            following = min(self._next_start(error.pos), self._balanced_end(error.pos))
             if following >= len(self._text) and not self._last:
                 return False
         self._lose(min(following, len(self._text)))

@@ -5,6 +5,7 @@ against those in what was read.
 """
 
 import json
+import re
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from nlpft.data.stream import cannot_read
 from nlpft.errors import RowRejected
 from nlpft.types import Record
 
+BLANK_LINES = re.compile(rb"(?:[ \t\r]*\n)*")
 DEEPEST = 100  # levels of lists and objects in a row
 NOT_JSON, NOT_UTF8 = "row is not JSON", "row is not UTF-8"
 TOO_DEEP, DUPLICATE_KEY = "row is nested too deeply", "a key stands twice in an object"
@@ -168,9 +170,10 @@ def _paragraphs(piece: Slice, data: bytes) -> list[Record | Bad]:
     start, line = 0, piece.number
     for end, after in [*(m.span() for m in BLANK_LINE.finditer(data)), (len(data), len(data))]:
         raw = data[start:end]
-        body = raw.strip(b"\r\n")
+        lead = len(BLANK_LINES.match(raw)[0])  # type: ignore[index]
+        body = raw[lead:].rstrip(b"\r\n")
         if body.strip():
-            at = start + raw.index(body)
+            at = start + lead
             found.append(_document(body, f"{piece.name}:{line + data.count(10, start, at)}", piece.offset + at))
         line, start = line + data.count(b"\n", start, after), after
     return found

@@ -20,8 +20,8 @@ from nlpft.data.scan import BLANKS, Scan, marker
 from nlpft.data.sources import Source
 from nlpft.errors import DataError
 
-BLOCK = 4 << 20  # bytes read at a time
-SLICE = 8 << 20  # bytes of rows in a slice, about; a shard of the dataset holds one
+BLOCK = 1 << 20  # bytes read at a time
+SLICE = 3 << 20  # bytes of rows in a slice, about; a shard of the dataset holds one
 LARGEST_ROW = 512 << 20  # bytes; what is larger is no row but a broken (or hostile) file
 LARGEST_REST = 1 << 20  # bytes of an object behind the list of rows in it
 BLANK_LINE = re.compile(rb"\n(?:[ \t\r]*\n)+")
@@ -60,7 +60,9 @@ def cut(source: Source, cut_off: CutOff) -> Iterator[Slice]:
         return
     path = "" if source.compression else str(source.path)
     blocks = _blocks(source, cut_off)
-    first = next(blocks, b"")
+    first = b""
+    while len(first) < len(BOM) and (more := next(blocks, b"")):
+        first += more
     start = len(BOM) if first.startswith(BOM) else 0
     blocks = itertools.chain([first[start:]], blocks)
     if source.kind == "array":

@@ -30,7 +30,7 @@ ENDINGS = (
     ".txt",
 )  # of the files that are taken from a folder
 PACKED = (".gz", ".zst")
-NO_ROWS = {"dataset_info.json", "dataset_infos.json"}  # they describe the data beside them
+NO_ROWS = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json"}  # they describe the data beside them
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 STDIN = "-"
 HEAD, LINES = 4 << 20, 300  # bytes looked at, or lines
@@ -128,9 +128,10 @@ def _in_folder(folder: Path, name: str, format: str) -> list[Path]:
         files = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder)))
     except OSError as error:
         raise stream.cannot_read(folder, error) from error
-    found = [path for path in files if ending_of(path) in endings and path.name not in NO_ROWS]
+    saved = any(path.suffix == ".arrow" for path in files)
+    none = NO_ROWS | {"state.json"} if saved else NO_ROWS
+    found = [path for path in files if ending_of(path) in endings and path.name not in none]
     if not found:
-        saved = any(path.name == "state.json" for path in files)
         hint = "; it holds a saved dataset: export that by `to_parquet` first" if saved else ""
         raise DataError(
             f"{name}: no data files in this folder (looked for {' '.join(sorted(endings))}, also packed){hint}"

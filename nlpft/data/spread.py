@@ -5,6 +5,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+import pyarrow as pa
+
 from nlpft.data import engines
 from nlpft.errors import UserError
 
@@ -48,6 +50,7 @@ def spread(
 
 def _start(make: Callable[[Job], Callable[..., Any]], job: Job) -> None:
     global _function
+    pa.set_memory_pool(pa.system_memory_pool())  # the default one keeps some 40 MB that it once needed, in each process
     _function = make(job)
 
 

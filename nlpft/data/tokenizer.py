@@ -4,21 +4,19 @@ transformers reads the same files but takes seconds to import. `parity.check_ser
 `tokenizers` itself gives for the whole text, which is what serving programs do.
 """
 
-import hashlib
-import re
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
-import pyarrow as pa
 
 from nlpft import plugins
 from nlpft.data import engines
-from nlpft.data.columns import binary
 from nlpft.data.engines import Encode, Encoded
+from nlpft.data.vocabulary import digested
 from nlpft.errors import ConfigError, ModelError
 from nlpft.files import cache_dir
 from nlpft.templates._chat import ChatTemplate
@@ -26,12 +24,8 @@ from nlpft.templates._chat import ChatTemplate
 
 def read_spec(folder: Path) -> dict[str, Any]:
     """`tokenizer.json`, without what would cut or fill rows. Raises ModelError where there is none, or it is broken."""
+    _text(folder)
     path = folder / "tokenizer.json"
-    if not path.is_file():
-        raise ModelError(
-            f"{folder}: no tokenizer.json; save the tokenizer with transformers' AutoTokenizer first "
-            "(tokenizer.save_pretrained(folder))"
-        )
     spec = _json(path)
     if not {"model", "added_tokens"} <= spec.keys():
         raise ModelError(f"{path}: not a tokenizer's file: it has no 'model' and 'added_tokens'")
@@ -39,9 +33,16 @@ def read_spec(folder: Path) -> dict[str, Any]:
     return {**spec, "truncation": None, "padding": None}
 
 
-def spec_hash(spec: dict[str, Any]) -> str:
-    """What a dataset and a model are held together by: equal where all ids are."""
-    return hashlib.sha256(orjson.dumps(spec)).hexdigest()[:16]
+def _text(folder: Path) -> bytes:
+    try:
+        return (folder / "tokenizer.json").read_bytes()
+    except FileNotFoundError:
+        raise ModelError(
+            f"{folder}: no tokenizer.json; save the tokenizer with transformers' AutoTokenizer first "
+            "(tokenizer.save_pretrained(folder))"
+        ) from None
+    except OSError as error:
+        raise ModelError(f"{folder}/tokenizer.json: cannot be read: {error.strerror}") from error
 
 
 class TextTokenizer:
@@ -52,10 +53,14 @@ class TextTokenizer:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.spec = read_spec(folder)
-        self.hash = spec_hash(self.spec)
-        self.special = {t["content"]: t["id"] for t in self.spec["added_tokens"] if t["special"]}
+        self.vocabulary = digested(_text(folder), lambda: read_spec(folder), cache_dir())
+        self.hash = self.vocabulary.hash
         self.engine = "tokenizers"
+
+    @property
+    def special(self) -> dict[str, int]:
+        """Special tokens and their ids."""
+        return self.vocabulary.special
 
     def encode(self, texts: list[str]) -> Encoded:
         """Ids of each text by itself, without any special token."""
@@ -67,20 +72,16 @@ class TextTokenizer:
 
     def choose_engine(self, size: int, texts: Sequence[str] = ()) -> None:
         """Settle which program encodes; `size`: bytes of text there will be, `texts`: some of them."""
-        self.engine = engines.choose(self._parts, self.hash, size, cache_dir(), texts)
+        self.engine = engines.choose(self.vocabulary.plain, self.hash, size, cache_dir(), texts)
         vars(self).pop("_encode", None)
 
     @cached_property
-    def _parts(self) -> dict[str, Any]:
-        return _without_prefix(self.spec)
-
-    @cached_property
     def _encode(self) -> Encode:
-        return engines.load(self.engine, self._parts)
+        return engines.load(self.engine, self.vocabulary.plain)
 
     @cached_property
     def _exact(self) -> Encode:
-        return engines.load("tokenizers", self._parts)
+        return engines.load("tokenizers", self.vocabulary.plain)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the engines, which each process loads for itself."""
@@ -88,16 +89,16 @@ class TextTokenizer:
 
     @cached_property
     def _part(self) -> Any:
-        return _load(self._parts)
+        return _load(self.vocabulary.part)
 
     @cached_property
     def _whole(self) -> Any:
-        return _load(self.spec)
+        return _load(self.vocabulary.whole)
 
     @cached_property
     def _prefixes(self) -> tuple[str, str]:
         """What SentencePiece's models put before a text: at the start of a row, and behind a special token."""
-        if not _may_prefix(self.spec):
+        if not self.vocabulary.may_prefix:
             return "", ""
         first = _ids(self._whole, "word") != _ids(self._part, "word")
         special = next(iter(self.special), "")
@@ -122,40 +123,10 @@ class TextTokenizer:
 
     def normalized(self, text: str) -> str:
         """`text` as the vocabulary sees it: most tokenizers change nothing, some compose characters (NFC)."""
-        normalizer = self._part.normalizer
-        return normalizer.normalize_str(text) if normalizer else text
-
-    @cached_property
-    def token_bytes(self) -> pa.Array | None:
-        """The bytes that each id stands for, binary [ids]; None for tokenizers that lose bytes (WordPiece, Unigram)."""
-        spelt = _spelling(self.spec)
-        if spelt is None:
-            return None
-        vocabulary = self.spec["model"]["vocab"]
-        added = {t["id"]: t["content"].encode() for t in self.spec["added_tokens"]}
-        table = [b""] * (1 + max([*vocabulary.values(), *added]))
-        for word, token in vocabulary.items():
-            table[token] = spelt(word)
-        for token, content in added.items():
-            table[token] = content
-        return binary(table)
-
-    @cached_property
-    def lacking(self) -> bytes:
-        """The bytes that a byte-level vocabulary has no token for: `tokenizers` drops them without a word."""
-        if "ByteLevel" not in _kinds(self.spec.get("decoder")) or self.token_bytes is None:
-            return b""
-        vocabulary = self.spec["model"]["vocab"]
-        return bytes(byte for sign, byte in ALPHABET.items() if chr(sign) not in vocabulary)
-
-    @cached_property
-    def is_special(self) -> np.ndarray:
-        """Whether an id is a special token, bool [ids]."""
-        vocabulary = self.spec["model"]["vocab"]
-        ids = vocabulary.values() if isinstance(vocabulary, dict) else range(len(vocabulary))
-        found = np.zeros(1 + max([*ids, *(t["id"] for t in self.spec["added_tokens"])]), bool)
-        found[list(self.special.values())] = True
-        return found
+        form = self.vocabulary.normalizer
+        if form == "other":
+            return self._part.normalizer.normalize_str(text)
+        return unicodedata.normalize(form, text) if form else text  # type: ignore[arg-type]
 
     def token_text(self, token: int) -> str | None:
         """The vocabulary's entry of an id, in the vocabulary's own writing; None for an id it has not got."""
@@ -215,10 +186,10 @@ class TextTokenizer:
         return own
 
 
-def _load(spec: dict[str, Any]) -> Any:
+def _load(spec: bytes) -> Any:
     import tokenizers  # takes its time, and most conversions do without it
 
-    return tokenizers.Tokenizer.from_str(orjson.dumps(spec).decode())
+    return tokenizers.Tokenizer.from_buffer(spec)
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
@@ -243,62 +214,3 @@ def _template_file(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"--template {path}: cannot be read: {error.strerror}") from error
-
-
-def _without_prefix(spec: dict[str, Any]) -> dict[str, Any]:
-    """The tokenizer without SentencePiece's blank before a text: texts here are parts, not beginnings."""
-    spec = dict(spec)
-    normalizer, pre = spec.get("normalizer"), spec.get("pre_tokenizer")
-    if normalizer and normalizer.get("type") == "Sequence":
-        kept = [n for n in normalizer["normalizers"] if n["type"] != "Prepend"]
-        spec["normalizer"] = {**normalizer, "normalizers": kept}
-    if pre and pre.get("type") == "Metaspace":
-        spec["pre_tokenizer"] = {**pre, "prepend_scheme": "never"}
-    return spec
-
-
-def _kinds(part: Any) -> set[str]:
-    """Types of a normalizer, pre-tokenizer or decoder and of those in it."""
-    if not isinstance(part, dict):
-        return set()
-    inner = part.get("normalizers") or part.get("pretokenizers") or part.get("decoders") or []
-    return {part["type"]}.union(*map(_kinds, inner))
-
-
-def _may_prefix(spec: dict[str, Any]) -> bool:
-    """Whether the tokenizer could put a blank before a text."""
-    return bool({"Prepend", "Metaspace"} & (_kinds(spec.get("normalizer")) | _kinds(spec.get("pre_tokenizer"))))
-
-
-def _spelling(spec: dict[str, Any]) -> Callable[[str], bytes] | None:
-    """How the vocabulary spells bytes: as byte-level BPE does, or as SentencePiece's BPE; None where bytes get lost."""
-    if spec["model"].get("type", "BPE") != "BPE":
-        return None
-    kinds = _kinds(spec.get("decoder"))
-    if "ByteLevel" in kinds:
-        return lambda word: _byte_level(word)
-    if "ByteFallback" in kinds or "Metaspace" in kinds:
-        return lambda word: (
-            bytes([int(word[3:5], 16)]) if BYTE.fullmatch(word) else word.replace("\u2581", " ").encode()
-        )
-    return None
-
-
-BYTE = re.compile("<0x[0-9A-F]{2}>")
-
-
-def _byte_level(word: str) -> bytes:
-    try:
-        return word.translate(ALPHABET).encode("latin-1")
-    except UnicodeEncodeError:  # an entry that is no byte-level one
-        return word.encode()
-
-
-def _byte_alphabet() -> dict[int, int]:
-    """Byte by the character that stands for it in byte-level vocabularies (GPT-2's `bytes_to_unicode`)."""
-    own = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in own]
-    return {byte: byte for byte in own} | {256 + n: byte for n, byte in enumerate(others)}
-
-
-ALPHABET = _byte_alphabet()

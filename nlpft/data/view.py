@@ -70,7 +70,7 @@ def check(row: Row, tokenizer: TextTokenizer) -> None:
 
 def spelling(token: int, tokenizer: TextTokenizer) -> bytes | str | None:
     """The bytes that an id stands for, or the vocabulary's entry where that is no matter of bytes; None for no such id."""
-    known = tokenizer.token_bytes
+    known = tokenizer.vocabulary.token_bytes
     if known is None:
         return tokenizer.token_text(token)
     return known[token].as_py() or None if 0 <= token < len(known) else None
@@ -106,7 +106,7 @@ def quoted(row: Row, at: int, tokenizer: TextTokenizer) -> str:
 
 def text_of(ids: np.ndarray, tokenizer: TextTokenizer) -> str:
     """The text of `ids`, without parts of characters."""
-    if tokenizer.token_bytes is None:
+    if tokenizer.vocabulary.token_bytes is None:
         return tokenizer.decode(ids)
     return _bytes_of(ids, tokenizer)[0].decode(errors="ignore")
 
@@ -128,7 +128,7 @@ def _special(ids: np.ndarray, tokenizer: TextTokenizer) -> np.ndarray:
 
 def _continues(ids: np.ndarray, tokenizer: TextTokenizer) -> np.ndarray:
     """Whether a token begins within a character, bool [tokens]."""
-    if tokenizer.token_bytes is None:
+    if tokenizer.vocabulary.token_bytes is None:
         broken = np.array(["\ufffd" in tokenizer.decode(ids[i : i + 1]) for i in range(len(ids))], bool)
         return np.append(False, broken[1:] & broken[:-1])[: len(ids)]
     data, ends = _bytes_of(ids, tokenizer)
@@ -148,7 +148,7 @@ def _pieces(row: Row, special: np.ndarray, starts: np.ndarray, tokenizer: TextTo
 
 def _texts(ids: np.ndarray, edges: list[int], tokenizer: TextTokenizer) -> list[str]:
     """Text between neighbouring `edges`; bytes that are no whole character are spelt out."""
-    if tokenizer.token_bytes is None:
+    if tokenizer.vocabulary.token_bytes is None:
         return [_in_place(ids, start, end, tokenizer) for start, end in itertools.pairwise(edges)]
     data, ends = _bytes_of(ids, tokenizer)
     cuts = ends[edges].tolist()
@@ -159,7 +159,7 @@ def _bytes_of(ids: np.ndarray, tokenizer: TextTokenizer) -> tuple[bytes, np.ndar
     """What `ids` stand for, and where each one's bytes end, int32 [tokens + 1], from 0."""
     if not len(ids):
         return b"", np.zeros(1, np.int32)
-    _, ends, data = pc.take(tokenizer.token_bytes, int32(ids)).buffers()
+    _, ends, data = pc.take(tokenizer.vocabulary.token_bytes, int32(ids)).buffers()
     ends = np.frombuffer(ends, np.int32)[: len(ids) + 1]
     return bytes(memoryview(data)[: int(ends[-1])]) if data else b"", ends
 

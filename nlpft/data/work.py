@@ -16,10 +16,11 @@ import pyarrow as pa
 
 from nlpft.data import prove, store, truncate
 from nlpft.data.columns import int32, strings, values
-from nlpft.data.conversation import as_text, conversation, remedy
+from nlpft.data.conversation import as_text, conversation
 from nlpft.data.ledger import Rejection, Tally
 from nlpft.data.options import Options
 from nlpft.data.parity import Parity
+from nlpft.data.remedies import remedy
 from nlpft.data.rows import Bad, rows
 from nlpft.data.select.route import NO_COPY, Route
 from nlpft.data.slices import Slice

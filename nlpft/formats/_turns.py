@@ -122,10 +122,9 @@ def parse_turns(record: Mapping[str, Any], columns: Columns, names: Names) -> Co
     key = turns_key(record, columns)
     turns = read_turns(None if key is None else record[key], columns, names)
     found = Conversation(tuple(turns.messages), (), name(record, columns), "", turns.notes)
-    nothing_else = columns == KNOWN and BESIDE_TURNS.isdisjoint(
-        record
-    )  # as in most rows: then there is nothing to find
-    return found if nothing_else else _with_columns(found, turns, record, columns, names)
+    if columns == KNOWN and BESIDE_TURNS.isdisjoint(record):
+        return found  # as most rows: nothing stands beside the turns
+    return _with_columns(found, turns, record, columns, names)
 
 
 def _with_columns(
@@ -188,7 +187,7 @@ def _keys(turns: list, columns: Columns) -> tuple[str, str]:
 def _append(messages: list[Message], message: Message, called: bool) -> None:
     """Add a turn; one that is only a call belongs to the assistant's text before it."""
     last = messages[-1] if messages else None
-    if called and last is not None and last.role == "assistant" and last.train == message.train:
+    if called and last is not None and last.role == "assistant" and last.learnt == message.learnt:
         messages[-1] = last._replace(tool_calls=last.tool_calls + message.tool_calls)
     else:
         messages.append(message)
@@ -250,10 +249,10 @@ def _parts(parts: list) -> tuple[str, tuple[dict[str, Any], ...]]:
 
 
 def _weighed(role: Any, content: str, calls: tuple[dict[str, Any], ...], turn: dict, columns: Columns) -> Message:
-    """The message, with what the turn says of being learnt where that is not what its role says."""
+    """The message, with what the turn itself says of being learnt."""
     weight = value(turn, columns.train, TRAIN)
     if weight is None:
         return Message(role, content, None, calls)
     if weight not in (0, 1):
         raise RowRejected("loss weight is neither 0 nor 1", f"got {weight!r:.60}")
-    return Message(role, content, None if bool(weight) == (role == "assistant") else bool(weight), calls)
+    return Message(role, content, bool(weight), calls)

@@ -34,6 +34,7 @@ PAIRS = {  # names of prompts, and what their answers are called beside them
     "input": ANSWERS,
     "content": ("summary",),
 }
+ROLES = ("user", "assistant")  # of a prompt and an answer that are plain text
 
 
 def matches(record: dict[str, Any], columns: Columns) -> bool:
@@ -72,9 +73,6 @@ def parse(record: dict[str, Any], columns: Columns, roles: Roles) -> Conversatio
     return Conversation(tuple(messages), (), name(record, columns), "", notes)
 
 
-ROLES = ("user", "assistant")  # of a prompt and an answer that are plain text
-
-
 def _turns(found: Any, key: str, role: Any, columns: Columns, roles: Roles) -> Turns:
     if is_turns(found) or isinstance(found, dict):
         return read_turns([found] if isinstance(found, dict) else found, columns, openai_names(roles))
@@ -95,5 +93,5 @@ def write(conversation: Conversation) -> dict[str, Any]:
         no_place("an answer without a question")
     if [m.role for m in prompt] == ["user"] and not answer.tool_calls:
         return named(conversation, {"prompt": prompt[0].content, "completion": answer.content})
-    learnt_by_place = [turn(m._replace(train=None)) for m in prompt]
-    return named(conversation, {"prompt": learnt_by_place, "completion": [turn(answer)]})
+    before = [turn(m._replace(train=None)) for m in prompt]  # the place says that it is not learnt
+    return named(conversation, {"prompt": before, "completion": [turn(answer)]})

@@ -45,7 +45,8 @@ def varlen(
         what = ", ".join(wanted) or ("attention dropout" if dropout else "a mask in place of cu_seqlens")
         raise ModelError(f"varlen attention cannot serve {type(module).__name__} ({what}); set compute.attention sdpa")
     attend = _flash if query.is_cuda else _by_row
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    # Under autocast, rotary positions may come in float32 and values in bfloat16.
+    q, k, v = (x[0].transpose(0, 1).to(value.dtype) for x in (query, key, value))
     return attend(q, k, v, cu_seq_lens_q, max_length_q, scaling, sliding_window)[None], None
 
 
@@ -118,16 +119,16 @@ def implementation(model: Any) -> str | None:
     return getattr(getattr(model, "config", None), "_attn_implementation", None)
 
 
-def choose(model: Any, device: torch.device, dtype: torch.dtype) -> str:
+def choose(model: Any, device: torch.device, dtype: torch.dtype, compiled: bool) -> str:
     """The fastest attention that is exact for `model` on packed rows, computing in `dtype` on `device`.
 
-    varlen wherever it serves: on a GPU in half precision, on the CPU in any; else SDPA, with a mask.
+    varlen wherever it serves: on a GPU in half precision, on the CPU uncompiled; else SDPA, with a mask.
     """
     config = model.config.get_text_config()
     odd = getattr(config, "attn_logit_softcapping", None) or getattr(config, "attention_dropout", 0)
     flash = VARLEN_ATTN is not None and dtype in (torch.bfloat16, torch.float16)
     supported = getattr(model, "_supports_attention_backend", False) and not odd
-    return NAME if supported and (device.type == "cpu" or flash) else PLAIN
+    return NAME if supported and (flash if device.type == "cuda" else not compiled) else PLAIN
 
 
 @contextlib.contextmanager

@@ -30,11 +30,12 @@ def check(config: ComputeConfig) -> None:
 def prepare(model: Any, config: ComputeConfig, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """`model`, in place, set up to train on `device` with products in `dtype`."""
     check(config)
-    name = attention.choose(model, device, dtype) if config.attention == "auto" else config.attention
+    compiled = device.type == "cuda" if config.compile is None else config.compile
+    name = attention.choose(model, device, dtype, compiled) if config.attention == "auto" else config.attention
     if name != attention.implementation(model):
         model.set_attn_implementation(name)
     adapters.fold(model)
-    if config.compile if config.compile is not None else device.type == "cuda":
+    if compiled:
         compile_blocks(model, config.keep_activations)
     elif config.keep_activations < 1:
         checkpoint_blocks(model, config.keep_activations)

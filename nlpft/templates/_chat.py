@@ -17,7 +17,7 @@ import jinja2
 
 from nlpft.errors import ModelError, RowRejected
 from nlpft.templates import _jinja
-from nlpft.templates._watch import MARKED, OURS, Watched, Words, between, marks, words_of
+from nlpft.templates._watch import MARKED, Watched, Words, between, marks, words_of
 from nlpft.types import Message, Role, Segment
 
 # Answers whose prompts are all rendered, at a cost that grows with the square of the turns; of later ones, those to which the
@@ -159,23 +159,21 @@ class ChatTemplate:
             return None
         seen = [whole]
         try:
-            shape: Shape | RowRejected | None = self._find_shape(roles, learnt, seen)
+            shape: Shape | RowRejected = self._find_shape(roles, learnt, seen)
         except RowRejected as why:
             shape = why
-        if shape is None or any(rendering.look for rendering in seen):
+        if any(rendering.look for rendering in seen):
             return None
         words = words_of(pair for rendering in seen for pair in rendering.asked)
         return Found(shape, words if any(words) else None)
 
-    def _find_shape(self, roles: Roles, learnt: Sequence[bool], seen: list[Rendering]) -> Shape | None:
+    def _find_shape(self, roles: Roles, learnt: Sequence[bool], seen: list[Rendering]) -> Shape:
         """The shape, from a whole rendering in `seen`, to which the prompts are added. Raises RowRejected."""
         whole = seen[0]
         if whole.refused:
             raise whole.refused
         cuts = list(MARKED.finditer(whole.text))
         pieces = between(whole.text, (cut.span() for cut in cuts))
-        if any(map(OURS.search, pieces)):
-            return None
         if [int(cut[2]) for cut in cuts] != list(range(len(roles))):
             raise RowRejected("template drops or repeats a turn", "choose another with --template")
         answers = [i for i, role in enumerate(roles) if learnt[i] and role == "assistant"]

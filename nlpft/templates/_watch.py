@@ -115,7 +115,7 @@ class Watched:
         self._environment = environment = _Environment()
         tree = _Rewrite().visit(environment.parse(source))
         self._always = "autoescape" if tree.find(nodes.EvalContextModifier) else ""
-        self._always = "a mark" if OURS.search(source) else self._always
+        self._always = "a mark of ours" if any(map(OURS.search, _spelt(tree))) else self._always
         code = environment.compile(tree)
         self._template = environment.template_class.from_code(environment, code, environment.make_globals(None))
 
@@ -129,6 +129,12 @@ class Watched:
     def render(self, **variables: Any) -> str:
         """The text."""
         return self._template.render(**variables)
+
+
+def _spelt(tree: nodes.Template) -> list[str]:
+    """All text that a template's own source holds."""
+    constants = [node.value for node in tree.find_all(nodes.Const) if isinstance(node.value, str)]
+    return constants + [node.data for node in tree.find_all(nodes.TemplateData)]
 
 
 def is_marked(value: Any) -> bool:

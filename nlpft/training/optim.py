@@ -3,10 +3,10 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nlpft.errors import ConfigError
 
@@ -40,12 +40,19 @@ def trainable_in_float32(model: nn.Module) -> nn.Module:
     """The same model with float32 masters of the weights that train, in place.
 
     A bfloat16 weight has 8 bits: most steps of AdamW at usual rates would round to nothing. Frozen weights stay as they are, and
-    autocast multiplies in bfloat16 (adapters too).
+    autocast multiplies in bfloat16 (adapters too). What embeddings hand on keeps its type, and so does all that is added to it.
     """
-    for weight in model.parameters():
-        if weight.requires_grad:
-            weight.data = weight.data.float()
+    for module in model.modules():
+        for weight in module.parameters(recurse=False):
+            if weight.requires_grad and weight.dtype != torch.float32:
+                if isinstance(module, nn.Embedding):
+                    module.register_forward_hook(_to(weight.dtype))
+                weight.data = weight.data.float()
     return model
+
+
+def _to(dtype: torch.dtype) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+    return lambda module, inputs, output: output.to(dtype)
 
 
 def check(config: OptimConfig) -> None:

@@ -4,7 +4,8 @@ import math
 from typing import Any
 
 from nlpft.data import loader, store
-from nlpft.data.tokenizer import read_spec, spec_hash
+from nlpft.data.tokenizer import read_spec
+from nlpft.data.vocabulary import spec_hash
 from nlpft.errors import ConfigError
 from nlpft.models.load import adapter_base, tokenizer_folder
 from nlpft.models.pretrained import resolve

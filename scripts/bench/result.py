@@ -91,7 +91,7 @@ def _rates(result: Result, rows: int, megabytes: float) -> list[str]:
     """Speed in the rows and bytes of the input and in the suite's own tokens; memory, if it was watched."""
     seconds = median(result.seconds)
     memory = [f"{part:,.0f}" for part in result.peak] if result.peak.whole else []
-    return [f"{rows / seconds:,.0f}", f"{result.counts.tokens / seconds:,.0f}", f"{megabytes / seconds:.1f}", *memory]
+    return [f"{rows / seconds:,.0f}", f"{result.counts.tokens / seconds:,.0f}", f"{megabytes / seconds:.2f}", *memory]
 
 
 def _counts(result: Result, ours: Result) -> list[str]:

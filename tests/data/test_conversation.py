@@ -28,6 +28,7 @@ REASONS = [
     (chat("only a question"), "no answer"),
     ({"conversations": [{"from": "gpt", "value": "x"}]}, "no answer"),
     ({"conversations": [{"from": "system", "value": "x"}]}, "no answer"),
+    ({"conversations": [{"from": "function_call", "value": '{"name": "f"}'}]}, "no answer"),
     (chat("q", ""), "empty answer"),
     (chat("q", " \n"), "empty answer"),
     ({"instruction": "q", "output": ""}, "empty answer"),
@@ -51,6 +52,11 @@ def test_what_has_nothing_to_learn_is_rejected_by_reason(row, reason):
     with pytest.raises(RowRejected) as why:
         read(row)
     assert why.value.reason == reason
+
+
+def test_context_alone_is_no_answer():
+    with pytest.raises(RowRejected, match="no answer"):
+        read({"conversations": [{"from": "gpt", "value": "x"}]}, repairs=Repairs(leading_answer="context"))
 
 
 def test_a_conversation_knows_where_it_comes_from():
@@ -130,12 +136,18 @@ def test_fields_of_the_turns_say_what_is_learnt():
     for learn in ("all", "last", "first"):
         assert learnt({"messages": turns}, learn=learn) == ["4"]
     assert learnt({"messages": turns}, learn="field") == ["4"]
-    with pytest.raises(RowRejected, match="no field says what is learnt"):
-        read(FOUR, learn="field")
+    del turns[3]["weight"]
+    assert learnt({"messages": turns}) == ["4"]
+    for unmarked_is_not in ([0, 1], [1, 1]):
+        turns[0]["weight"], turns[1]["weight"] = unmarked_is_not
+        assert learnt({"messages": turns}, learn="field") == ["1", "2"][-sum(unmarked_is_not) :]
 
 
 def test_marks_that_say_what_the_role_says_leave_no_trace():
     assert all(m.train is None for m in read({**FOUR, "train": [0, 1, 0, 1]}, learn="field").messages)
+    turns = [{"role": "user", "content": "q", "weight": 0}, {"role": "assistant", "content": "a", "weight": 1}]
+    for learn in ("all", "field"):
+        assert [m.train for m in read({"messages": turns}, learn=learn).messages] == [None, None]
 
 
 def test_half_a_surrogate_pair_rejects_a_suspect_row_wherever_it_stands():
@@ -184,6 +196,7 @@ def test_tools_as_text_says_all_that_tools_said():
     assert told.messages[0].content.startswith("s\n\n")
     assert told.messages[0].content.endswith('\n{"name": "add", "parameters": {"type": "object"}}')
     assert (told.tools, told.notes) == ((), ("role alias", "tools as text"))
+    assert as_text(Conversation((messages[2]._replace(content=""),))).messages[0].content == f"{line}\n{line}"
     assert as_text(Conversation(messages[1:], (TOOL,))).messages[0].role == "system"
 
 

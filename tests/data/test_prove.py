@@ -109,7 +109,7 @@ def test_bytes_that_the_vocabulary_lacks_are_told_from_errors(tokenizer, tmp_pat
     (tmp_path / "chat_template.jinja").write_text((tiny_folder / "chat_template.jinja").read_text())
     (tmp_path / "tokenizer.json").write_text(json.dumps(spec))
     lacking = TextTokenizer(tmp_path)
-    assert lacking.lacking == b"\x04\x13"
+    assert lacking.vocabulary.lacking == b"\x04\x13"
     planner = Planner(lacking.chat_template(), lacking)
     texts = ["a\x04b", "plain", "\x13"]
     rows = [planner.row([Message("user", "q"), Message("assistant", text)]) for text in texts]

@@ -94,7 +94,6 @@ def test_results_are_put_in_the_order_of_their_calls():
 def test_a_turn_says_itself_whether_it_is_learnt(key):
     row = {"messages": [user(**{key: 1}), answer(**{key: 0}), user(**{key: 0.0}), answer(**{key: True})]}
     assert [m.learnt for m in parse(row).messages] == [True, False, False, True]
-    assert [m.train for m in parse(row).messages[2:]] == [None, None]  # what the role says needs no mark
 
 
 CHOSEN = {"from": "gpt", "value": "better"}

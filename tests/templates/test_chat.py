@@ -3,6 +3,7 @@
 import pytest
 from tiny import save_tokenizer
 from transformers import AutoTokenizer
+from transformers.utils.chat_template_utils import render_jinja_template
 
 from nlpft import plugins
 from nlpft.data.tokenize import tokenize
@@ -130,7 +131,8 @@ def test_rendering_equals_transformers(tiny_folder):
     reference = AutoTokenizer.from_pretrained(tiny_folder)
     source = (
         "{{- bos_token }}\n{% for m in messages %}\n  {%- if loop.first %}{{ strftime_now('%Y') }}{% endif %}\n"
-        "    {% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}"
+        "    {% set seen = 'outside' %}{% if m.role == 'assistant' %}"
+        "{% generation %}{% set seen = 'inside' %}{{ m.content + seen }}{% endgeneration %}{{ seen }}"
         "{% else %}\n{{ m | tojson }}{% endif %}\n"
         "{% endfor %}{% if add_generation_prompt %}A:{% endif %}"
     )
@@ -142,6 +144,13 @@ def test_rendering_equals_transformers(tiny_folder):
             plain, chat_template=source, tokenize=False, add_generation_prompt=generate, bos_token=""
         )
         assert chat.render(messages, generate) == theirs
+
+
+def test_tokens_that_the_tokenizer_lacks_are_undefined_as_in_transformers():
+    source = "{% for name in [bos_token, pad_token, unk_token] %}{{ name if name is defined else 'none' }},{% endfor %}"
+    chat = ChatTemplate(source, TOKENS, bos_token="", eos_token="</s>", pad_token="<pad>")
+    rendered, _ = render_jinja_template([[m.as_dict() for m in CHAT]], chat_template=source, pad_token="<pad>")
+    assert chat.render(CHAT) == rendered[0] == "none,<pad>,none,"
 
 
 def test_a_tokenizer_without_template_says_what_to_choose(tmp_path):

@@ -21,40 +21,40 @@ REASONS = {
 }
 # By family, in the order of CONVERSATIONS: '+' kept, with a shared shape; '-' kept, rendered by itself; else why it is refused.
 MATRIX = {
-    "alpaca": "+++++++++++++++--PPP",
-    "command_r": "++++++++R++++++--RRP",
-    "deepseek_r1": "++++++++++-C--+--PPP",
-    "deepseek_r1_thinking": "HHHHHHHHHHHHHHHHHPPP",
-    "deepseek_v2": "+++++++++++++++--PPP",
-    "deepseek_v3": "+++++++++++++++--P-P",
-    "falcon": "+++++++++++++++--RRP",
-    "gemma": "+RR+++++R++++++-RRRP",
-    "gemma3": "++++++++R++++++--RRP",
-    "generation_marks": "+++++++++++++++--PPP",
-    "glm4": "EEEEEEEEEEEEEE+EEPPP",
-    "glm45": "EEEEEEEEEEEEEE+EEPPP",
-    "granite3": "+++++++++++++++--PP-",
-    "hermes": "+++++++++++++++--HD-",
-    "internlm2": "+++++++++++++++--PPP",
-    "llama2": "++++++++R++++++--RRP",
-    "llama3": "+++++++++++++++--PPP",
-    "llama31": "+++++++++++++++---D-",
-    "mistral_v1": "+RR+++++R++++++-RRRP",
-    "mistral_v3": "+DD+++++R++++++-H-D-",
-    "mixtral": "++++++++R++++++--RRP",
-    "olmo2": "++++++++H++++++--PPP",
-    "openchat": "+++++++++++++++--PPP",
-    "phi3": "+++++++++++++++--PPP",
-    "phi4": "+++++++++++++++--PPP",
-    "qwen2": "+++++++++++++++--PPP",
-    "qwen25": "+++++++++++++++-----",
-    "qwen3": "+++-++++H+-C--+--PPP",
-    "smollm2": "+++++++++++++++--PPP",
-    "smollm3": "+++-+++++++++++--PPP",
-    "stablelm": "+++++++++++++++--PPP",
-    "vicuna": "+++++++++++++++--PPP",
-    "yi": "+++++++++++++++--PPP",
-    "zephyr": "+++++++++++++++--PPP",
+    "alpaca": "++++++++++++++++--PPP",
+    "command_r": "++++++++R+++++++--RRP",
+    "deepseek_r1": "++++++++++-C--C+--PPP",
+    "deepseek_r1_thinking": "HHHHHHHHHHHHHHCHHHPPP",
+    "deepseek_v2": "++++++++++++++++--PPP",
+    "deepseek_v3": "++++++++++++++++--P-P",
+    "falcon": "++++++++++++++++--RRP",
+    "gemma": "+RR+++++R+++++++-RRRP",
+    "gemma3": "++++++++R+++++++--RRP",
+    "generation_marks": "++++++++++++++++--PPP",
+    "glm4": "EEEEEEEEEEEEEEE+EEPPP",
+    "glm45": "EEEEEEEEEEEEEEE+EEPPP",
+    "granite3": "++++++++++++++++--PP-",
+    "hermes": "++++++++++++++++--HD-",
+    "internlm2": "++++++++++++++++--PPP",
+    "llama2": "++++++++R+++++++--RRP",
+    "llama3": "++++++++++++++++--PPP",
+    "llama31": "++++++++++++++++---D-",
+    "mistral_v1": "+RR+++++R+++++++-RRRP",
+    "mistral_v3": "+DD+++++R+++++++-H-D-",
+    "mixtral": "++++++++R+++++++--RRP",
+    "olmo2": "++++++++H+++++++--PPP",
+    "openchat": "++++++++++++++++--PPP",
+    "phi3": "++++++++++++++++--PPP",
+    "phi4": "++++++++++++++++--PPP",
+    "qwen2": "++++++++++++++++--PPP",
+    "qwen25": "++++++++++++++++-----",
+    "qwen3": "+++-++++H+-C--C+--PPP",
+    "smollm2": "++++++++++++++++--PPP",
+    "smollm3": "+++-++++++++++++--PPP",
+    "stablelm": "++++++++++++++++--PPP",
+    "vicuna": "++++++++++++++++--PPP",
+    "yi": "++++++++++++++++--PPP",
+    "zephyr": "++++++++++++++++--PPP",
 }
 REFUSALS = (TemplateError, TypeError)
 
@@ -114,7 +114,11 @@ def prove(family: str, messages: tuple[Message, ...] | list[Message], tools: tup
         ends = template.special.findall("".join(s.text for s in run if s.control))
         assert learnt.endswith(ends[-1])
         assert len(ends) == 1 or messages[i].tool_calls
-        if not messages[i].tool_calls:
+        if messages[i].tool_calls:
+            alone = reference(family, messages[: i + 1], tools=tools)
+            assert alone.startswith(prompt + learnt)
+            assert not template.special.search(alone, len(prompt + learnt))
+        else:
             written = learnt.removesuffix(ends[-1])
             assert written.rstrip().endswith(messages[i].content.strip())
             content = "".join(s.text for s in run if not s.control)

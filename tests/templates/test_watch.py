@@ -15,11 +15,13 @@ LOOKS = {
     "inequality": ("{{ m.content if m.content != 'x' else 'E' }}", "x"),
     "order": ("{{ 'E' if m.content < 'B' else m.content }}", "C"),
     "chain": ("{{ 'E' if 'a' <= m.content <= 'z' else m.content }}", "k"),
+    "chain from the text": ("{{ 'E' if m.content <= 'An' <= 'z' else m.content }}", "A"),
     "two texts": ("{{ 'E' if m.content == messages[0].content and not loop.first else m.content }}", PLAIN[0]),
     "two turns": ("{{ 'E' if m == messages[0] and not loop.first else m.content }}", None),
     "word in text": ("{{ 'E' if '</think>' in m.content else m.content }}", "a</think>b"),
     "word not in text": ("{{ m.content if '</think>' not in m.content else 'E' }}", "a</think>b"),
     "text in word": ("{{ 'E' if m.content in 'xyz' else m.content }}", "y"),
+    "text among keys": ("{{ 'E' if m.content in {'x': 1} else m.content }}", "x"),
     "text in list": ("{{ 'E' if m.content in ['x', 'y'] else m.content }}", "y"),
     "word in texts": ("{{ 'E' if 'x' in messages | map(attribute='content') else m.content }}", "x"),
     "word in values": ("{{ 'E' if 'x' in m.values() else m.content }}", "x"),
@@ -33,6 +35,7 @@ LOOKS = {
     "truncate": ("{{ m.content | truncate(30) }}", "x y " * 30),
     "replace": ("{{ m.content | replace('<', '(') }}", "a < b"),
     "trim of others": ("{{ m.content | trim('*') }}", "**x**"),
+    "trim of others by name": ("{{ m.content | trim(chars='*') }}", "**x**"),
     "mapped filter": ("{{ (messages | map(attribute='content') | map('upper') | list)[loop.index0] }}", "x"),
     "sort": ("{{ (messages | map(attribute='content') | sort)[0] ~ m.content }}", "0"),
     "unique": ("{{ (messages | map(attribute='content') | unique | list | length) ~ m.content }}", PLAIN[0]),
@@ -44,6 +47,10 @@ LOOKS = {
     "startswith": ("{{ 'E' if m.content.startswith('x') else m.content }}", "xy"),
     "startswith, stripped": ("{{ 'E' if m.content.strip().startswith('x') else m.content }}", "  xy"),
     "startswith a blank": ("{{ 'E' if m.content.startswith(' ') else m.content }}", " y"),
+    "startswith another text": (
+        "{{ 'E' if not loop.first and m.content.startswith(messages[0].content) else m.content }}",
+        f"{PLAIN[0]}, again",
+    ),
     "endswith": ("{{ 'E' if (m.content | trim).endswith('x') else m.content }}", "yx \n"),
     "endswith of several": ("{{ 'E' if m.content.endswith(('x', 'y')) else m.content }}", "zy"),
     "split": ("{{ m.content.split('</think>')[-1] }}", "a</think>b"),
@@ -198,6 +205,27 @@ def test_texts_without_the_word_that_is_asked_for_share_a_shape(body, plain, tel
     assert template.shape([Message("user", telling), Message("assistant", plain)]) is None
     check(template, rows(plain))
     check(template, rows(telling))
+
+
+@pytest.mark.parametrize("spelt", ["\\f", "\f", "\\ue000", "\v"])
+def test_a_template_that_writes_what_marks_are_made_of_shares_no_shape(spelt):
+    template = chat("{{ '%s' + m.content.strip() }}" % spelt)  # noqa: UP031 - braces
+    check(template, rows(" x"))
+    assert template.shape(rows(" x")) is None
+
+
+def test_a_prompt_that_looks_at_a_text_shares_no_shape():
+    prompt = "{{ 'A' if messages[-1].content[0] == 'A' else 'B' }}:"
+    template = ChatTemplate(
+        LOOP.replace("BODY", "{{ m.content }}").replace("assistant:{% endif", prompt + "{% endif"), ["</s>"]
+    )
+    assert template.shape(rows(PLAIN[1])) is None
+
+
+def test_a_word_that_a_mark_holds_is_no_question():
+    template = chat("{{ 'E' if '1' in m.content else m.content }}")
+    assert "".join(s.text for s in template.segments(rows(PLAIN[1]))) == template.render(rows(PLAIN[1]))
+    assert template.shape(rows(PLAIN[1])) is None
 
 
 def test_a_refusal_that_depends_on_the_texts_is_not_remembered():

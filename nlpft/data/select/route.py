@@ -33,7 +33,9 @@ class Route:
         if len(self.splits) < 2 and self.weights.get(file, 1.0) == 1:
             return {self.names[0]: list(range(len(rows)))} if rows else {}
         out: dict[str, list[int]] = {}
+        weight = self.weights.get(file, 1.0)
         for number, row in enumerate(rows):
-            split = split_of(content_key(row), self.seed, self.splits)
-            out.setdefault(split, []).extend([number] * self.copies(row, file))
+            key = content_key(row)
+            times = 1 if weight == 1 else copies(key, self.seed, weight)
+            out.setdefault(split_of(key, self.seed, self.splits), []).extend([number] * times)
         return {split: numbers for split, numbers in out.items() if numbers}

@@ -1,0 +1,331 @@
+"""Training steps of nlpft and of TRL side by side: tokens a second, utilisation, memory, time to the first step, on random weights.
+
+python scripts/bench_train.py --lengths LENGTHS_DIR --jobs 8b-lora 1b-full --suites trl nlpft
+
+LENGTHS_DIR holds sharegpt.json and alpaca.json: lists of conversations, each a list of [learnt 0 or 1, tokens]. Each job runs in a
+process of its own; tokens are real ones, without padding. TRL runs at the setting that is its fastest, where it is installed.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+START = time.time()
+os.environ["HF_HUB_OFFLINE"] = "1"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+SHAPES: dict[str, dict[str, Any]] = {  # of Llama's architecture
+    "8b": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+           "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 128256},
+    "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
+           "num_key_value_heads": 8, "head_dim": 64, "vocab_size": 128256, "tie_word_embeddings": True},
+    "135m": {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
+             "num_key_value_heads": 3, "head_dim": 64, "vocab_size": 49152, "tie_word_embeddings": True},
+    "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
+             "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 1024, "tie_word_embeddings": True},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    shape: str
+    method: str  # of nlpft/tuning
+    lengths: str
+    packs: int  # in a step
+    micro: int = 0  # packs computed at once; 0: all of them
+    keep: float = 1.0  # share of the activations that is kept
+    pack: int = 4096  # tokens
+    steps: int = 24
+
+
+JOBS = {
+    "8b-lora": Job("8b", "lora", "sharegpt", 1, steps=36),
+    "1b-full": Job("1b", "full", "sharegpt", 8),
+    "1b-lora-alpaca": Job("1b", "lora", "alpaca", 8),
+    "8b-lora-16k": Job("8b", "lora", "sharegpt", 4, keep=0.1, steps=12),
+    "8b-lora-16k-accumulated": Job("8b", "lora", "sharegpt", 4, micro=1, steps=12),
+    "135m-lora": Job("135m", "lora", "alpaca", 1, pack=1024, steps=9),
+    "135m-full": Job("135m", "full", "alpaca", 1, pack=1024, steps=9),
+    "tiny-lora": Job("tiny", "lora", "alpaca", 2, pack=1024, steps=6),
+    "tiny-full": Job("tiny", "full", "alpaca", 2, micro=1, keep=0.5, pack=1024, steps=6),
+}
+
+
+def rows(folder: Path, job: Job, count: int = 1500) -> list[dict[str, list[int]]]:
+    """Conversations of random tokens with real lengths, cut to a pack; those with nothing learnt are left out."""
+    draw, kept = random.Random(0), []
+    vocabulary = SHAPES[job.shape]["vocab_size"]
+    for conversation in json.loads((folder / f"{job.lengths}.json").read_text()):
+        ids = [draw.randrange(5, vocabulary) for _, n in conversation for _ in range(n)][: job.pack]
+        learnt = [bool(flag) for flag, n in conversation for _ in range(n)][: job.pack]
+        if any(learnt):
+            kept.append({"input_ids": ids, "labels": [t if on else -100 for t, on in zip(ids, learnt, strict=True)]})
+    return (kept * (1 + count // len(kept)))[:count]
+
+
+def make_model(job: Job, attention: str) -> Any:
+    import torch
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    config = LlamaConfig(
+        **SHAPES[job.shape],
+        max_position_embeddings=131072,
+        rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
+    )
+    device, dtype = ("cuda", torch.bfloat16) if torch.cuda.is_available() else ("cpu", torch.float32)
+    torch.manual_seed(0)
+    torch.set_default_dtype(dtype)
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=attention, dtype=dtype)
+    torch.set_default_dtype(torch.float32)
+    return model
+
+
+def flops_per_token(model: Any, job: Job, data: list[dict[str, list[int]]]) -> float:
+    """Useful operations on a token: every weight but the embeddings, and causal attention; a frozen weight has no gradient."""
+    shape, lengths = SHAPES[job.shape], [len(row["input_ids"]) for row in data]
+    weights = sum(p.numel() for name, p in model.named_parameters() if "lora_" not in name)
+    if not shape.get("tie_word_embeddings"):
+        weights -= shape["vocab_size"] * shape["hidden_size"]
+    context = sum(n * n for n in lengths) / sum(lengths)
+    attention = shape["num_hidden_layers"] * shape["num_attention_heads"] * shape["head_dim"] * context
+    return 6 * (weights + attention) * (2 / 3 if job.method == "lora" else 1)
+
+
+def run_nlpft(job: Job, data: list[dict[str, list[int]]], options: argparse.Namespace) -> dict[str, Any]:
+    import numpy as np
+    import pyarrow as pa
+    import torch
+    from accelerate import Accelerator
+
+    from nlpft import plugins
+    from nlpft.data.columns import lists
+    from nlpft.data.loader import DataConfig, PackedData, Share
+    from nlpft.models.compute import ComputeConfig, compilations, prepare
+    from nlpft.models.forward import check_isolation
+    from nlpft.training.loop import OneLate, to_device, train_steps
+    from nlpft.training.optim import OptimConfig, build_optimizer, trainable_in_float32
+
+    cuda = torch.cuda.is_available()
+    accelerator = Accelerator(cpu=not cuda, mixed_precision="bf16" if cuda else None)
+    tuning, objective = plugins.load("tuning", job.method), plugins.load("objectives", "causal_lm")
+    model = tuning.apply(make_model(job, "sdpa"), tuning.Config())
+    flops = flops_per_token(model, job, data)
+    compute = ComputeConfig(attention=options.attention, compile=options.compile, keep_activations=job.keep)
+    dtype = torch.bfloat16 if cuda else torch.float32
+    model = prepare(trainable_in_float32(model), compute, accelerator.device, dtype)
+    model, optimizer = accelerator.prepare(model, build_optimizer(model, OptimConfig()))
+    offsets = np.cumsum([0, *(len(row["input_ids"]) for row in data)])
+    columns = {name: lists(np.concatenate([row[name] for row in data]), offsets) for name in ("input_ids", "labels")}
+    packed = PackedData(Path(), job.pack, static_shapes=cuda, table=pa.table(columns))
+    micro = job.micro or job.packs
+    ready = time.time()
+    off = check_isolation(model, to_device(packed.probe(SHAPES[job.shape]["vocab_size"], micro), accelerator.device))
+    settings = DataConfig(max_length=job.pack, packs_per_step=job.packs, packs_per_micro_batch=micro)
+    steps = packed.steps(settings, 0, Share())
+    packs = [rows for epoch in range(99) for rows in packed.packs(0, epoch)][: job.steps * job.packs]
+    tokens = [sum(int(packed.columns.lengths[r].sum()) for r in packs[i : i + job.packs]) for i in range(0, len(packs), job.packs)]
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    losses: list[float] = []
+    write = OneLate(lambda report: losses.append(report["loss"]))
+    skip, marks, compiled, first = job.steps // 3 + 1, [0.0, 0.0], 0, 0.0
+    step_loss = objective.build(objective.Config(), model), objective.num_targets
+    for report in train_steps(accelerator, model, optimizer, lambda step: 1e-5, islice(steps, job.steps), *step_loss):
+        write(report, now=report.step == 1)
+        first = first or time.time()
+        if report.step in (skip, job.steps):
+            synchronize()
+            marks[report.step == job.steps] = time.time()
+            compiled = compilations() if report.step == skip else compiled
+    assert compilations() == compiled, f"compiled again after step {skip}: {compiled} -> {compilations()} graphs"
+    result = measured(sum(tokens[skip : job.steps]), marks[1] - marks[0], flops, options)
+    result |= {"first_step_s": round(first - START), "of_that_loading_s": round(ready - START), "graphs": compiled}
+    result |= {"loss": [round(x, 4) for x in (losses[0], losses[-1])], "packed_off": [float(f"{x:.1g}") for x in off]}
+    if options.profile:
+        more = train_steps(accelerator, model, optimizer, lambda step: 1e-5, islice(steps, 3), *step_loss)
+        profile(more, Path(options.profile) / f"{job.shape}-{job.method}-{job.packs}.txt")
+    return result
+
+
+def run_trl(job: Job, data: list[dict[str, list[int]]], options: argparse.Namespace) -> dict[str, Any]:
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast, TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    cuda = torch.cuda.is_available()
+    model = make_model(job, "flex_attention" if cuda else "sdpa")
+    flops = flops_per_token(model, job, data)
+    words = Tokenizer(models.WordLevel({"<pad>": 0, "<eos>": 1, "<unk>": 2}, unk_token="<unk>"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
+    micro = job.micro or job.packs
+    settings = SFTConfig(
+        "/tmp/bench_trl", max_steps=job.steps, per_device_train_batch_size=micro, gradient_accumulation_steps=job.packs // micro,
+        packing=True, packing_strategy="bfd", max_length=job.pack, bf16=cuda, use_cpu=not cuda, use_liger_kernel=cuda,
+        gradient_checkpointing=job.keep < 1, optim="adamw_torch_fused", logging_steps=1000, save_strategy="no", report_to=[],
+        disable_tqdm=True, dataloader_num_workers=2 if cuda else 0,
+    )  # fmt: skip
+    lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+    trainer = SFTTrainer(
+        model=model,
+        args=settings,
+        train_dataset=Dataset.from_list(data),
+        processing_class=tokenizer,
+        peft_config=lora if job.method == "lora" else None,
+    )
+    seconds, tokens, first = [], [], []
+    inner = trainer.training_step
+
+    def counted(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        mask = inputs.get("attention_mask")
+        tokens[-1] += int(mask.sum()) if mask is not None else inputs["input_ids"].numel()
+        return inner(model, inputs, *args, **kwargs)
+
+    class Clock(TrainerCallback):
+        def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+            synchronize()
+            tokens.append(0)
+            self.start = time.time()
+
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            synchronize()
+            seconds.append(time.time() - self.start)
+            first.append(time.time())
+
+    trainer.training_step = counted
+    trainer.add_callback(Clock())
+    trainer.train()
+    skip = job.steps // 3 + 1
+    result = measured(sum(tokens[skip:]), sum(seconds[skip:]), flops, options)
+    return result | {"first_step_s": round(first[0] - START)}
+
+
+RUN = {"nlpft": run_nlpft, "trl": run_trl}
+
+
+def synchronize() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def measured(tokens: int, seconds: float, flops: float, options: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    rate, cuda = tokens / seconds, torch.cuda.is_available()
+    return {
+        "tokens_per_s": round(rate),
+        "utilisation": round(rate * flops / options.peak / 1e12, 3),
+        "gib": round(torch.cuda.max_memory_allocated() / 2**30, 1) if cuda else 0.0,
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+    }
+
+
+KINDS = {  # of kernels, by parts of their names
+    "matrix products": ("gemm", "nvjet", "cutlass", "xmma", "cublas", "splitk"),
+    "attention": ("flash", "fmha"),
+    "optimiser": ("multi_tensor", "adam"),
+    "compiled pointwise and reductions": ("triton",),
+    "copies": ("memcpy", "memset"),
+}
+
+
+def profile(steps: Any, path: Path) -> None:
+    """Where a step's time goes on the device: by kind, and the 45 longest kernels."""
+    import torch
+    from torch.profiler import ProfilerActivity
+
+    next(steps)
+    synchronize()
+    with torch.profiler.profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as trace:
+        start = time.time()
+        next(steps), next(steps)
+        synchronize()
+        wall = (time.time() - start) / 2 * 1e3
+    kernels = [k for k in trace.key_averages() if k.self_device_time_total > 0 and k.device_type.name == "CUDA"]
+    sums: dict[str, float] = {}
+    for kernel in kernels:
+        kind = next((kind for kind, parts in KINDS.items() if any(p in kernel.key.lower() for p in parts)), "other")
+        sums[kind] = sums.get(kind, 0.0) + kernel.self_device_time_total / 2e3
+    lines = [f"a step: {wall:.1f} ms wall, {sum(sums.values()):.1f} ms of kernels (profiled)"]
+    lines += [f"{ms:9.2f} ms  {kind}" for kind, ms in sorted(sums.items(), key=lambda item: -item[1])]
+    for kernel in sorted(kernels, key=lambda k: -k.self_device_time_total)[:45]:
+        lines.append(f"{kernel.self_device_time_total / 2e3:9.2f} ms {kernel.count // 2:6d}x  {kernel.key[:150]}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+    print("\n".join(lines[:22]), file=sys.stderr)
+
+
+def child(suite: str, name: str, words: list[str], limit: float) -> dict[str, Any]:
+    """The result of one job in a process of its own; what went wrong stands in `error`."""
+    command = [sys.executable, __file__, "--one", suite, "--jobs", name, *words]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
+    except subprocess.TimeoutExpired as late:
+        return {"error": f"longer than {limit:.0f} s", "tail": (late.stderr or b"").decode()[-1500:]}
+    if done.returncode == 0:
+        print(done.stderr[-4000:] if "--profile" in words else "", end="", flush=True)
+        return dict(json.loads(done.stdout.splitlines()[-1]))
+    return {"error": f"exit {done.returncode}", "tail": done.stderr[-2500:]}
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    lines = ["| job | suite | tokens/s | of TRL | utilisation | GiB | first step, s |", "|---|---|---|---|---|---|---|"]
+    base = {r["job"]: r["tokens_per_s"] for r in results if r["suite"] == "trl" and "error" not in r}
+    for r in results:
+        if "error" in r:
+            lines.append(f"| {r['job']} | {r['suite']} | {r['error']} | | | | |")
+            continue
+        ratio = f"{r['tokens_per_s'] / base[r['job']]:.2f}" if r["job"] in base else ""
+        cells = [r["job"], r["suite"], f"{r['tokens_per_s']:,}", ratio, f"{r['utilisation']:.0%}", r["gib"], r["first_step_s"]]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jobs", nargs="+", choices=JOBS, default=["8b-lora", "1b-full", "1b-lora-alpaca", "8b-lora-16k"])
+    parser.add_argument("--suites", nargs="+", choices=RUN, default=["trl", "nlpft"])
+    parser.add_argument("--lengths", type=Path, required=True)
+    parser.add_argument("--steps", type=int, help="in place of the job's own number")
+    parser.add_argument("--peak", type=float, default=790.0, help="TFLOP/s that count as full utilisation")
+    parser.add_argument("--attention", default="auto", help="nlpft's compute.attention")
+    parser.add_argument("--compile", type=lambda word: word == "true", help="nlpft's compute.compile: true or false")
+    parser.add_argument("--keep", type=float, help="in place of the job's own share of kept activations")
+    parser.add_argument("--profile", help="folder for tables of nlpft's kernels")
+    parser.add_argument("--limit", type=float, default=600.0, help="seconds for one job")
+    parser.add_argument("--out", type=Path, help="file that takes the results as JSON lines")
+    parser.add_argument("--one", choices=RUN, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        job = JOBS[options.jobs[0]]
+        job = replace(job, **{k: v for k in ("steps", "keep") if (v := getattr(options, k)) is not None})
+        result = RUN[options.one](job, rows(options.lengths, job), options)
+        print(json.dumps({"suite": options.one, "job": options.jobs[0], **asdict(job), **result}))
+        return
+    skip = {"--jobs", "--suites", "--out", "--limit"}
+    words = [w for k, v in vars(options).items() if v is not None and f"--{k}" not in skip for w in (f"--{k}", str(v).lower() if k == "compile" else str(v))]
+    results = []
+    for name in options.jobs:
+        for suite in options.suites:
+            results.append({"job": name, "suite": suite, **child(suite, name, words, options.limit)})
+            print(json.dumps(results[-1]), flush=True)
+            if options.out:
+                options.out.write_text("".join(json.dumps(r) + "\n" for r in results))
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
