@@ -10,6 +10,7 @@ import io
 import itertools
 import re
 import sys
+import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -51,14 +52,17 @@ def parse(cls: type[T], argv: Sequence[str], prog: str | None = None) -> T:
     default = _default(cls, {**from_file, **chosen})
     flags = {key for key, value in flatten(_plain(default)).items() if isinstance(value, bool)} if default else set()
     overridden = {word.partition("=")[0].replace("-", "_") for word in typed if word.startswith("--")}
-    words = [
+    places = [name for name in _positional(cls) if name in from_file]
+    first = [str(word) for name in places for word in _listed(from_file.pop(name))]
+    own = list(itertools.takewhile(lambda word: not word.startswith("-"), typed))
+    words = (own or first) + [
         word
         for key, value in from_file.items()
         if not {f"__{key}", f"__{_negated(key)}"} & overridden
         for word in _words(key, value, flags, file or "")
     ]
     try:
-        return _tyro(cls, [*words, *typed], default, prog)
+        return _tyro(cls, [*words, *typed[len(own) :]], default, prog)
     except ConfigError as error:
         named = [key for key in from_file if f"--{key}" in str(error)]
         raise ConfigError(f"{file}: {error}") if named else error from None
@@ -141,6 +145,16 @@ def _plugin_names(words: Sequence[str]) -> dict[str, str]:
         if word.startswith("--") and key.endswith(".name"):
             found[key] = value if equals else following
     return found
+
+
+def _positional(cls: type) -> list[str]:
+    """Names of the fields that stand on the command line without their names."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return [name for name, hint in hints.items() if tyro.conf.Positional in getattr(hint, "__metadata__", ())]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _plain(value: Any) -> Any:

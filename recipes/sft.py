@@ -17,7 +17,7 @@ from nlpft import cli, config
 from nlpft.config import plugin
 from nlpft.data import store
 from nlpft.data.loader import DataConfig, PackedData, Share
-from nlpft.models.compute import ComputeConfig, prepare
+from nlpft.models.compute import ComputeConfig, compiles, prepare
 from nlpft.models.forward import check_isolation
 from nlpft.models.load import as_loaded, context, load_model, load_tokenizer, save_model, weight_type
 from nlpft.rundir import RunDir
@@ -79,7 +79,7 @@ def main(cfg: Config) -> Best:
     facts = store.facts(cfg.data.train)
     tokenizer = load_tokenizer(cfg.model, facts.get("template"))
     model = config.module_of(cfg.tuning).apply(load_model(cfg.model, cfg.dtype), cfg.tuning)
-    limits = {"context": context(model), "static_shapes": accelerator.device.type == "cuda"}
+    limits = {"context": context(model), "static_shapes": compiles(cfg.compute, accelerator.device)}
     model = prepare(trainable_in_float32(model), cfg.compute, accelerator.device, weight_type(cfg.dtype))
     optimizer = build_optimizer(model, cfg.optim)
     model, optimizer = accelerator.prepare(model, optimizer)

@@ -109,7 +109,7 @@ def run_nlpft(job: Job, data: list[dict[str, list[int]]], options: argparse.Name
     from nlpft import plugins
     from nlpft.data.columns import lists
     from nlpft.data.loader import DataConfig, PackedData, Share
-    from nlpft.models.compute import ComputeConfig, compilations, prepare
+    from nlpft.models.compute import ComputeConfig, compilations, compiles, prepare
     from nlpft.models.forward import check_isolation
     from nlpft.training.loop import OneLate, to_device, train_steps
     from nlpft.training.optim import OptimConfig, build_optimizer, trainable_in_float32
@@ -125,7 +125,8 @@ def run_nlpft(job: Job, data: list[dict[str, list[int]]], options: argparse.Name
     model, optimizer = accelerator.prepare(model, build_optimizer(model, OptimConfig()))
     offsets = np.cumsum([0, *(len(row["input_ids"]) for row in data)])
     columns = {name: lists(np.concatenate([row[name] for row in data]), offsets) for name in ("input_ids", "labels")}
-    packed = PackedData(Path(), job.pack, static_shapes=cuda, table=pa.table(columns))
+    static = compiles(compute, accelerator.device)
+    packed = PackedData(Path(), job.pack, static_shapes=static, table=pa.table(columns))
     micro = job.micro or job.packs
     ready = time.time()
     off = check_isolation(model, to_device(packed.probe(SHAPES[job.shape]["vocab_size"], micro), accelerator.device))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+import tyro
 
 from nlpft import config
 from nlpft.errors import ConfigError
@@ -101,3 +102,17 @@ def test_infinity_null_and_quoted_null_read_back(tmp_path):
 def test_missing_file_is_named():
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read"):
         config.parse(Settings, ["--config", "nowhere.yaml"])
+
+
+@dataclass(frozen=True)
+class Command:
+    files: tyro.conf.Positional[tuple[str, ...]] = ()
+    parts: tuple[str, ...] = ()
+    quick: bool = False
+
+
+def test_what_has_no_flag_on_the_command_line_stands_in_a_file_by_its_name(tmp_path):
+    file = written(tmp_path, "files: [a.json, b.json]\nparts: [x, y]\nquick: true\n")
+    assert config.parse(Command, file) == Command(("a.json", "b.json"), ("x", "y"), True)
+    assert config.parse(Command, ["c.json", *file]) == Command(("c.json",), ("x", "y"), True)
+    assert config.parse(Command, [*file, "--parts", "z"]) == Command(("a.json", "b.json"), ("z",), True)

@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -200,7 +201,8 @@ def _info(
     """What the dataset is made from; its fingerprint covers the files' bytes and all that decides the tokens."""
     decided_by = {f.name: getattr(options, f.name) for f in fields(Options) if f.name != "workers"}
     limit = options.max_length or tokenizer.context
-    facts = [decided_by, limit, template.hash, template.tokens, tokenizer.hash, _code(), [s.name for s in found]]
+    today = datetime.now().date() if "strftime_now" in template.source else None  # such templates write the date
+    facts = [decided_by, limit, template.hash, template.tokens, today, tokenizer.hash, _code(), [s.name for s in found]]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=repr).encode())
     for source in [*found, *sources.find(list(options.contamination), "auto")]:
         digest.update(sources.fingerprint(source).encode())

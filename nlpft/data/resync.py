@@ -174,7 +174,7 @@ class Walk:
         while scan.complete <= self.at and not scan.broken and scan.step(self._data, self._last):
             pass
         edges = scan.edges()
-        end = int(edges[0, 1]) if len(edges) and not scan.broken else 0
+        end = int(edges[0, 1]) if len(edges) and edges[0, 0] == self.at else 0
         return end if end > error and self._text[end:].lstrip()[:1] in (",", "]", "") else len(self._text) + 1
 
     def _lose(self, end: int) -> None:

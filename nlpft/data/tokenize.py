@@ -16,6 +16,7 @@ from nlpft.templates._chat import ChatTemplate, Shape
 from nlpft.types import IGNORE, Conversation, Message, Segment
 
 TEMPLATE = "template"  # the class of tokens that the chat template writes; the others' is their role
+MOST_PLANS = 10_000  # that are kept
 RAW = "text"  # the class of raw text's tokens
 
 Part = str | int  # of a text: literal, or the number of the turn whose text comes in
@@ -82,6 +83,7 @@ class Planner:
     def __init__(self, template: ChatTemplate, tokenizer: TextTokenizer) -> None:
         self.template, self.tokenizer = template, tokenizer
         self._plans: dict[int, tuple[Shape, Plan]] = {}  # by id(shape), which stays its own while the shape is kept
+        self._known: dict[str, np.ndarray] = {}  # ids of the template's own texts
 
     def row(self, messages: Sequence[Message], tools: Sequence[dict] = ()) -> Row:
         """A conversation, rendered. Raises RowRejected as `ChatTemplate.segments` does."""
@@ -90,6 +92,8 @@ class Planner:
             return self.literal(self.template.segments(messages, tools=tools))
         known = self._plans.get(id(shape))
         if known is None:
+            if len(self._plans) >= MOST_PLANS:
+                self._plans.clear()
             known = self._plans[id(shape)] = shape, self._plan(_with_places(shape, messages))
         return Row(known[1], _stripped(shape, messages))
 
@@ -131,7 +135,9 @@ class Planner:
         text = fill(piece.parts, ())
         if piece.special:
             return np.array([self.tokenizer.special[text]], np.int32)
-        return self.tokenizer.encode([text]).ids
+        if text not in self._known:
+            self._known[text] = self.tokenizer.encode([text]).ids
+        return self._known[text]
 
 
 def encode(rows: Sequence[Row], tokenizer: TextTokenizer, *, exactly: bool = False) -> Tokens:

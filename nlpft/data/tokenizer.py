@@ -22,6 +22,9 @@ from nlpft.files import cache_dir
 from nlpft.templates._chat import ChatTemplate
 
 
+OTHER_TOKENS = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")  # that templates may name
+
+
 def read_spec(folder: Path) -> dict[str, Any]:
     """`tokenizer.json`, without what would cut or fill rows. Raises ModelError where there is none, or it is broken."""
     _text(folder)
@@ -152,9 +155,9 @@ class TextTokenizer:
 
         Raises ModelError where `auto` finds none, ConfigError where the named one does not fit this tokenizer.
         """
-        return ChatTemplate(
-            self._template_source(name), list(self.special), self.token("bos_token"), self.token("eos_token")
-        )
+        others = {name: self.token(name) for name in OTHER_TOKENS if self.token(name)}
+        source = self._template_source(name)
+        return ChatTemplate(source, list(self.special), self.token("bos_token"), self.token("eos_token"), **others)
 
     def _template_source(self, name: str) -> str:
         if name == "auto":

@@ -1,5 +1,6 @@
 """Rows that are too long, shortened by whole turns, or within one text; never through a header or an end of turn."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -51,33 +52,33 @@ def too_long(length: int, limit: int) -> RowRejected:
 
 def versions(row: Conversation, lose: Literal["newest", "oldest"]) -> "Versions":
     """`row` and what is left of it as its newest or oldest exchanges go, longest first; each ends in a learnt turn."""
-    system = 1 if row.messages and row.messages[0].role == "system" else 0
-    if row.text:
-        return Versions(row, [row.messages])
     turns = row.messages
+    system = 1 if turns and turns[0].role == "system" else 0
+    learnt = [i for i, message in enumerate(turns) if message.learnt]
     if lose == "newest":
-        ends = [i + 1 for i, m in enumerate(turns) if m.learnt]
-        return Versions(row, [turns[:end] for end in reversed(ends)])
+        return Versions(row, system, [(system, i + 1) for i in reversed(learnt)])
     starts = [i for i in range(system, len(turns)) if turns[i].role == "user" or i == system]
-    left = [turns[:system] + turns[start:] for start in starts]
-    return Versions(row, [messages for messages in left if any(m.learnt for m in messages)])
+    return Versions(row, system, [(i, len(turns)) for i in starts if learnt and i <= learnt[-1]])
 
 
 class Versions:
-    """Ever shorter versions of a conversation, by their turns."""
+    """Ever shorter versions of a conversation: the system turn, and a range of the others."""
 
-    def __init__(self, row: Conversation, turns: Sequence[tuple[Message, ...]]) -> None:
-        self.row, self._turns = row, turns
+    def __init__(self, row: Conversation, system: int, ranges: Sequence[tuple[int, int]]) -> None:
+        self.row, self._system, self._ranges = row, system, ranges
+        self._sizes = list(itertools.accumulate((len(m.content) for m in row.messages), initial=0))
 
     def __len__(self) -> int:
-        return len(self._turns)
+        return len(self._ranges)
 
     def __getitem__(self, i: int) -> Conversation:
-        return self.row._replace(messages=self._turns[i])
+        (start, end), turns = self._ranges[i], self.row.messages
+        return self.row._replace(messages=turns[: self._system] + turns[start:end])
 
     def size(self, i: int) -> int:
         """Characters, to begin the search with."""
-        return sum(len(m.content) for m in self._turns[i])
+        start, end = self._ranges[i]
+        return self._sizes[self._system] + self._sizes[end] - self._sizes[start]
 
 
 class CutVersions:

@@ -27,10 +27,15 @@ def check(config: ComputeConfig) -> None:
         raise ConfigError(f"compute.keep_activations {config.keep_activations}: a share from 0 to 1")
 
 
+def compiles(config: ComputeConfig, device: torch.device) -> bool:
+    """Whether blocks are compiled on `device`; then batches need static shapes."""
+    return device.type == "cuda" if config.compile is None else config.compile
+
+
 def prepare(model: Any, config: ComputeConfig, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """`model`, in place, set up to train on `device` with products in `dtype`."""
     check(config)
-    compiled = device.type == "cuda" if config.compile is None else config.compile
+    compiled = compiles(config, device)
     name = attention.choose(model, device, dtype, compiled) if config.attention == "auto" else config.attention
     if name != attention.implementation(model):
         model.set_attn_implementation(name)

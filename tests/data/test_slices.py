@@ -135,6 +135,51 @@ def test_a_broken_row_costs_itself_only(tmp_path, monkeypatch, damage, number, i
     assert any(isinstance(r, Bad) for r in got)
 
 
+def test_rows_behind_what_is_dropped_move_up():
+    data = bytearray(b'[{"a": 1}, {"a": 2}, {"a": 3}]')
+    found = scan.Scan(scan.marker(bytes(data)))
+    found.feed(data, last=True)
+    before = found.edges()
+    found.drop(9)
+    assert found.edges().tolist() == (before[1:] - [9, 9, 0]).tolist()
+    assert found.hits().tolist() == (before[1:, 0] - 9).tolist()
+
+
+def test_pieces_of_one_broken_row_are_one_bad_row(tmp_path):
+    path = tmp_path / "rows.json"
+    path.write_text(dumped(lambda row: row.replace('{"id": ', '{"id": oops}, nor: ', 1), 4))
+    got = list(read(path))
+    assert [r.data for r in got if not isinstance(r, Bad)] == [*SHAREGPT[:4], *SHAREGPT[5:]]
+    assert [r.source for r in got if isinstance(r, Bad)] == [f"{path}:5"]
+
+
+def test_two_broken_rows_that_make_up_for_each_other_swallow_none_between(tmp_path):
+    path = tmp_path / "rows.json"
+    text = dumped(DAMAGE["no closing bracket"], 3)
+    path.write_text(text.replace(json.dumps(SHAREGPT[5]), json.dumps(SHAREGPT[5]) + "}"))
+    got = [r.data for r in read(path) if not isinstance(r, Bad)]
+    assert got == [row for row in SHAREGPT if row != SHAREGPT[3]]
+
+
+def test_objects_within_a_row_that_is_cut_off_are_no_rows(tmp_path):
+    whole = {"id": 1, "items": [{"id": 2}]}
+    path = tmp_path / "rows.json"
+    for rows_before in ([], [whole]):
+        path.write_text(json.dumps([*rows_before, {"id": 3, "items": [{"id": 4}, {"id": 5}]}])[:-5])
+        cut_off = CutOff()
+        assert [r.data for r in read(path, cut_off=cut_off)] == rows_before
+        assert "has no end" in cut_off.places[str(path)]
+
+
+def test_a_number_at_the_edge_of_a_block_is_not_cut(tmp_path, monkeypatch):
+    monkeypatch.setattr(slices, "SLICE", 3)
+    path = tmp_path / "rows.json"
+    path.write_text("[[0], 7, [12], 12345, [6]]")
+    for size in range(1, 20):
+        monkeypatch.setattr(slices, "BLOCK", size)
+        assert [r.data for r in read(path)] == [[0], 7, [12], 12345, [6]]
+
+
 def test_what_is_lost_is_given_with_its_place(tmp_path):
     path = tmp_path / "rows.json"
     path.write_text(dumped(DAMAGE["no closing bracket"], 4))

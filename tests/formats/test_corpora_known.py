@@ -46,6 +46,7 @@ CHATS = [  # format, row; each says q and a
     ("prompt_completion", {"question": "q", "answer": "a"}),
     ("prompt_completion", {"question": "q", "response": "a"}),
     ("prompt_completion", {"question": "q", "chosen": "a", "rejected": "worse"}),
+    ("prompt_completion", {"question": "q", "chosen": OPENAI[1:], "rejected": WORSE[1:]}),
     ("prompt_completion", {"query": "q", "response": "a"}),
     ("prompt_completion", {"input": "q", "target": "a"}),
     ("prompt_completion", {"input": "q", "output": "a"}),

@@ -75,12 +75,18 @@ def test_narrow_formats_lose_nothing_in_silence(name):
         ("prompt_completion", CHAT),
         ("prompt_completion", (Message("system", "s"), *CHAT)),
         ("prompt_completion", (CHAT[0], Message("assistant", "a", False), *CHAT)),
+        ("prompt_completion", (CHAT[0], Message("assistant", "", None, (CALL,)))),
     ],
 )
 def test_narrow_formats_hold_what_they_are_made_for(name, messages):
     back = round_trip(name, Conversation(messages))
     assert back is not None
-    assert [(m.role, m.content, m.learnt) for m in back.messages] == [(m.role, m.content, m.learnt) for m in messages]
+    assert meaning(back) == meaning(Conversation(messages))
+
+
+@pytest.mark.parametrize("name", ["alpaca", "prompt_completion"])
+def test_an_answer_alone_has_no_place_beside_a_question(name):
+    assert round_trip(name, Conversation(CHAT[1:])) is None
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -98,3 +104,8 @@ def test_a_conversation_of_nothing_is_not_written_as_something(name):
 def test_all_scripts_stay_readable():
     row = plugins.load("formats", "sharegpt").write(Conversation(CHAT, ({**TOOL, "function": {"name": "é"}},)))
     assert "é" in row["tools"]
+
+
+def test_a_call_without_text_is_one_turn_of_sharegpt():
+    row = plugins.load("formats", "sharegpt").write(Conversation((CHAT[0], Message("assistant", "", None, (CALL,)))))
+    assert [turn["from"] for turn in row["conversations"]] == ["human", "function_call"]

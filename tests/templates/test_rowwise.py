@@ -8,9 +8,8 @@ from nlpft.types import Message, Segment
 
 LOOP = "{% for m in messages %}{{ m.role }}:BODY</s>{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
 LOOKS = "{% if m.content | length > 999 %}long{% endif %}"  # so that no row shares a shape
-CUTS = (
-    "{{ m.content.split('</think>')[-1] if m.role == 'assistant' else m.content }}"  # as reasoning models' templates do
-)
+# As reasoning models' templates do.
+CUTS = "{{ m.content.split('</think>')[-1] if m.role == 'assistant' else m.content }}"
 CALL = {"type": "function", "function": {"name": "weather", "arguments": {"city": "Ulm"}}}
 TOOL = {"type": "function", "function": {"name": "weather", "description": "by city"}}
 
@@ -21,11 +20,7 @@ def chat(body: str) -> ChatTemplate:
 
 def row(*texts: str, learn_all: bool = True) -> list[Message]:
     turns = [Message("assistant" if i % 2 else "user", text) for i, text in enumerate(texts)]
-    return (
-        turns
-        if learn_all
-        else [m._replace(train=False) if m.role == "assistant" else m for m in turns[:-1]] + turns[-1:]
-    )
+    return turns if learn_all else [*(m._replace(train=False) for m in turns[:-1]), turns[-1]]
 
 
 def learnt(segments: list[Segment]) -> str:
@@ -137,11 +132,10 @@ def test_calls_that_cannot_be_seen_are_refused():
 LISTED = "{% for tool in tools or [] %}{{ tool.function.name + ': ' + tool.function.description }};{% endfor %}"
 
 
-def tooled(template: str, description: str = "by city") -> list[Segment]:
+def tooled(template: str, description: str = "by city", end: str = "</s>") -> list[Segment]:
     tool = {**TOOL, "function": {**TOOL["function"], "description": description}}
-    return ChatTemplate(template + LOOP.replace("BODY", "{{ m.content }}"), ["</s>"]).segments(
-        row("q", "a"), tools=[tool]
-    )
+    source = template + LOOP.replace("BODY", "{{ m.content }}").replace("</s>", end)
+    return ChatTemplate(source, [end]).segments(row("q", "a"), tools=[tool])
 
 
 def test_tools_are_text_and_spell_no_control_token():
@@ -151,8 +145,9 @@ def test_tools_are_text_and_spell_no_control_token():
 def test_tools_that_a_template_looks_at_are_taken_unless_they_spell_a_control_token():
     looking = LISTED.replace("{{", "{{ '*' if tool.function.name == 'weather' else '' }}{{")
     assert "".join(s.text for s in tooled(looking)) == "*weather: by city;user:q</s>assistant:a</s>"
-    with pytest.raises(RowRejected, match="changes a text"):
-        tooled(looking, "by</s>city")
+    for end in ("</s>", "<｜end｜>"):
+        with pytest.raises(RowRejected, match="changes a text"):
+            tooled(looking, f"by{end}city", end)
 
 
 @pytest.mark.parametrize("template", ["", "{{ 'x' if tools and tools[0].function.name == 'other' else '' }}"])
