@@ -10,7 +10,6 @@ from nlpft import plugins
 from nlpft.data.repair import GAP, Repairs, merged, repair
 from nlpft.errors import RowRejected
 from nlpft.formats._fields import Columns, Roles, find, keys
-from nlpft.formats._remedies import REMEDIES
 from nlpft.formats._tools import bare_calls, to_json
 from nlpft.formats._turns import ALIAS
 from nlpft.types import Conversation, Message, Record, Role
@@ -51,7 +50,7 @@ def conversation(record: Record, reading: Reading = Reading(), suspect: bool = F
     try:
         return _conversation(record.data, record.source, reading, suspect)
     except RecursionError:
-        raise RowRejected("nested too deeply") from None
+        raise RowRejected("row is nested too deeply") from None
 
 
 def _conversation(data: Any, source: str, reading: Reading, suspect: bool) -> Conversation:
@@ -67,11 +66,6 @@ def _conversation(data: Any, source: str, reading: Reading, suspect: bool) -> Co
     messages, notes = _repaired(_marked(found.messages, data, reading), reading)
     found = Conversation(messages, found.tools, found.id, source, found.notes + notes)
     return as_text(found) if reading.tools == "text" else found
-
-
-def remedy(reason: str) -> str:
-    """What the user can do about rows that are rejected for this reason; '' for a reason of another part."""
-    return REMEDIES.get(reason, "")
 
 
 @lru_cache

@@ -5,6 +5,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+import gc
 import pyarrow as pa
 
 from nlpft.data import engines
@@ -51,6 +52,7 @@ def spread(
 def _start(make: Callable[[Job], Callable[..., Any]], job: Job) -> None:
     global _function
     pa.set_memory_pool(pa.system_memory_pool())  # the default one keeps some 40 MB that it once needed, in each process
+    gc.disable()  # what a task leaves behind is freed by counting references
     _function = make(job)
 
 

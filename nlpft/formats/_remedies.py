@@ -3,7 +3,7 @@
 REMEDIES = {
     # its form
     "not an object": "each row should be a JSON object: wrap it, or name another format",
-    "nested too deeply": "no row of text needs so many levels: mend it where the file was made",
+    "row is nested too deeply": "no row of text needs so many levels: mend it where the file was made",
     "unknown format": "name its keys (--columns.messages, --columns.prompt and --columns.response, --columns.text), or --format",
     "no list of turns": "name the key that holds the list: --columns.messages KEY",
     "turn without role and content": "name the keys of a turn: --columns.role KEY --columns.content KEY",

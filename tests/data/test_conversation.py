@@ -10,7 +10,7 @@ import tyro
 from tiny import chat
 
 import nlpft
-from nlpft.data.conversation import Reading, as_text, conversation, remedy
+from nlpft.data.conversation import Reading, as_text, conversation
 from nlpft.data.repair import Repairs
 from nlpft.errors import ConfigError, RowRejected
 from nlpft.formats._fields import Columns
@@ -213,8 +213,6 @@ def test_every_reason_has_a_remedy_and_every_remedy_a_reason():
     files = [*(root / "formats").glob("*.py"), root / "data" / "repair.py", root / "data" / "conversation.py"]
     found = set().union(*(reasons(ast.parse(path.read_text(encoding="utf-8"))) for path in files))
     assert found == set(REMEDIES)
-    assert all(remedy(reason) for reason in found)
-    assert remedy("too long") == ""
 
 
 def reasons(tree: ast.Module) -> set[str]:

@@ -65,6 +65,7 @@ NEITHER = [
     {"question": "q", "text": "t"},
     {"summary": "a"},
     {"turns": ["q"]},
+    {"text": 3},
     {},
 ]
 

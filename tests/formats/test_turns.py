@@ -72,6 +72,16 @@ def test_sharegpt_calls_belong_to_the_text_before_them():
     )
 
 
+def test_a_call_that_is_learnt_stays_apart_from_a_text_that_is_not():
+    call = {"from": "function_call", "value": '{"name": "add"}', "weight": 1}
+    row = {"conversations": [human(), {"from": "gpt", "value": "wait", "weight": 0}, call]}
+    assert [(m.content, m.learnt) for m in parse(row, "sharegpt").messages] == [
+        ("q", False),
+        ("wait", False),
+        ("", True),
+    ]
+
+
 @pytest.mark.parametrize(
     "tools", [[BARE], '[{"name": "add", "description": "sums", "parameters": {"type": "object"}}]']
 )
