@@ -99,6 +99,8 @@ def show(made: Converted) -> None:
             console.print(
                 f"{name}{packs['rows']:,} rows fill {packs['packs']:,} packs of {packs['pack_length']:,} by {packs['fill']:.1%}"
             )
+    for name, key in summary.get("rows_below_key", {}).items():
+        console.print(f"{name}: its rows are the list below its key {key!r}", soft_wrap=True)
     for name, place in summary.get("cut_off", {}).items():
         console.print(f"warning: {name}: {place}", style="yellow", soft_wrap=True)
     if summary["rejected"]:

@@ -116,6 +116,8 @@ def _run(found: Sequence[Source], job: Job, options: Options, progress: Progress
     ledger.facts |= {"prompts": vars(parity), "engine": job.tokenizer.engine, "proven": options.prove}
     if cut_off.places:
         ledger.facts["cut_off"] = cut_off.places
+    if wrapped := {source.name: source.key for source in found if source.key}:
+        ledger.facts["rows_below_key"] = wrapped  # of the object that is all of the file
     return ledger, parts
 
 

@@ -46,7 +46,8 @@ def looks(head: bytes, name: str, ending: str, format: str, whole: bool) -> tupl
     foreign = next((what for magic, what in FOREIGN.items() if text.startswith(magic) and magic != b"<"), "")
     if not foreign and (format == "text" or ending in (".txt", ".md")):
         return "text", ""
-    _check_encoding(text, name)
+    if not foreign:
+        _check_encoding(text, name)
     line = head[: len(head) - len(text)].count(b"\n") + 1
     foreign = foreign or (FOREIGN[b"<"] if text.startswith(b"<") else "")
     raise DataError(f"{name}:{line}: not JSON: {foreign}" if foreign else f"{name}:{line}: {NOT_JSON}")
