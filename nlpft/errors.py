@@ -21,6 +21,10 @@ class RunExists(UserError):
     """The run folder already holds a run."""
 
 
+class Interrupted(UserError):
+    """Work that was ended from outside; what is finished is kept, and the same call goes on with it."""
+
+
 class RowRejected(ValueError):
     """Why one row cannot be used. Counted by `reason`, so the reason is a fixed phrase; `detail` may vary by row."""
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from nlpft.errors import DataError, RunExists, UserError
+from nlpft.errors import DataError, Interrupted, RunExists, UserError
 
 MADE_BY_US = ("nlpft.json", "results.json")  # one of them lies in every folder that may be replaced
 
@@ -71,13 +71,17 @@ def resumable_folder(folder: Path, key: str, overwrite: bool = False) -> Iterato
         if folder.is_dir():  # two renames: at no moment is there half a folder under its name
             folder.rename(old)
         new.rename(folder)
+    except Interrupted:
+        raise
     except UserError:
         shutil.rmtree(work, ignore_errors=True)
         raise
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise DataError(f"{work}: no space left on the disk; what is finished is kept there: free space and call again") from error
+        raise DataError(
+            f"{work}: no space left on the disk; what is finished is kept there: free space and call again"
+        ) from error
     shutil.rmtree(work, ignore_errors=True)
 
 

@@ -48,9 +48,9 @@ class Job:
 
 JOBS = {
     "8b-lora": Job("8b", "lora", "sharegpt", 1, steps=36),
-    "1b-full": Job("1b", "full", "sharegpt", 8),
+    "1b-full": Job("1b", "full", "sharegpt", 8, keep=0.7),
     "1b-lora-alpaca": Job("1b", "lora", "alpaca", 8),
-    "8b-lora-16k": Job("8b", "lora", "sharegpt", 4, keep=0.1, steps=12),
+    "8b-lora-16k": Job("8b", "lora", "sharegpt", 4, keep=0.05, steps=12),
     "8b-lora-16k-accumulated": Job("8b", "lora", "sharegpt", 4, micro=1, steps=12),
     "135m-lora": Job("135m", "lora", "alpaca", 1, pack=1024, steps=9),
     "135m-full": Job("135m", "full", "alpaca", 1, pack=1024, steps=9),
@@ -59,7 +59,7 @@ JOBS = {
 }
 
 
-def rows(folder: Path, job: Job, count: int = 1500) -> list[dict[str, list[int]]]:
+def rows(folder: Path, job: Job, count: int = 1000) -> list[dict[str, list[int]]]:
     """Conversations of random tokens with real lengths, cut to a pack; those with nothing learnt are left out."""
     draw, kept = random.Random(0), []
     vocabulary = SHAPES[job.shape]["vocab_size"]
@@ -71,7 +71,7 @@ def rows(folder: Path, job: Job, count: int = 1500) -> list[dict[str, list[int]]
     return (kept * (1 + count // len(kept)))[:count]
 
 
-def make_model(job: Job, attention: str) -> Any:
+def make_model(job: Job, attention: str, half: bool) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, LlamaConfig
 
@@ -80,7 +80,8 @@ def make_model(job: Job, attention: str) -> Any:
         max_position_embeddings=131072,
         rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
     )
-    device, dtype = ("cuda", torch.bfloat16) if torch.cuda.is_available() else ("cpu", torch.float32)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if half else torch.float32
     torch.manual_seed(0)
     torch.set_default_dtype(dtype)
     with torch.device(device):
@@ -115,12 +116,13 @@ def run_nlpft(job: Job, data: list[dict[str, list[int]]], options: argparse.Name
     from nlpft.training.optim import OptimConfig, build_optimizer, trainable_in_float32
 
     cuda = torch.cuda.is_available()
-    accelerator = Accelerator(cpu=not cuda, mixed_precision="bf16" if cuda else None)
+    half = cuda or options.bf16
+    accelerator = Accelerator(cpu=not cuda, mixed_precision="bf16" if half else None)
     tuning, objective = plugins.load("tuning", job.method), plugins.load("objectives", "causal_lm")
-    model = tuning.apply(make_model(job, "sdpa"), tuning.Config())
+    model = tuning.apply(make_model(job, "sdpa", half), tuning.Config())
     flops = flops_per_token(model, job, data)
     compute = ComputeConfig(attention=options.attention, compile=options.compile, keep_activations=job.keep)
-    dtype = torch.bfloat16 if cuda else torch.float32
+    dtype = torch.bfloat16 if half else torch.float32
     model = prepare(trainable_in_float32(model), compute, accelerator.device, dtype)
     model, optimizer = accelerator.prepare(model, build_optimizer(model, OptimConfig()))
     offsets = np.cumsum([0, *(len(row["input_ids"]) for row in data)])
@@ -166,7 +168,7 @@ def run_trl(job: Job, data: list[dict[str, list[int]]], options: argparse.Namesp
     from trl import SFTConfig, SFTTrainer
 
     cuda = torch.cuda.is_available()
-    model = make_model(job, "flex_attention" if cuda else "sdpa")
+    model = make_model(job, "flex_attention" if cuda else "sdpa", cuda)
     flops = flops_per_token(model, job, data)
     words = Tokenizer(models.WordLevel({"<pad>": 0, "<eos>": 1, "<unk>": 2}, unk_token="<unk>"))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
@@ -174,7 +176,7 @@ def run_trl(job: Job, data: list[dict[str, list[int]]], options: argparse.Namesp
     settings = SFTConfig(
         "/tmp/bench_trl", max_steps=job.steps, per_device_train_batch_size=micro, gradient_accumulation_steps=job.packs // micro,
         packing=True, packing_strategy="bfd", max_length=job.pack, bf16=cuda, use_cpu=not cuda, use_liger_kernel=cuda,
-        gradient_checkpointing=job.keep < 1, optim="adamw_torch_fused", logging_steps=1000, save_strategy="no", report_to=[],
+        gradient_checkpointing=job.keep < 0.5, optim="adamw_torch_fused", logging_steps=1000, save_strategy="no", report_to=[],
         disable_tqdm=True, dataloader_num_workers=2 if cuda else 0,
     )  # fmt: skip
     lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -304,6 +306,7 @@ def main() -> None:
     parser.add_argument("--peak", type=float, default=790.0, help="TFLOP/s that count as full utilisation")
     parser.add_argument("--attention", default="auto", help="nlpft's compute.attention")
     parser.add_argument("--compile", type=lambda word: word == "true", help="nlpft's compute.compile: true or false")
+    parser.add_argument("--bf16", action="store_true", help="on the CPU too")
     parser.add_argument("--keep", type=float, help="in place of the job's own share of kept activations")
     parser.add_argument("--profile", help="folder for tables of nlpft's kernels")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds for one job")
@@ -317,7 +320,9 @@ def main() -> None:
         print(json.dumps({"suite": options.one, "job": options.jobs[0], **asdict(job), **result}))
         return
     skip = {"--jobs", "--suites", "--out", "--limit"}
-    words = [w for k, v in vars(options).items() if v is not None and f"--{k}" not in skip for w in (f"--{k}", str(v).lower() if k == "compile" else str(v))]
+    given = {k: str(v) for k, v in vars(options).items() if v not in (None, False) and f"--{k}" not in skip}
+    given |= {} if options.compile is None else {"compile": str(options.compile).lower()}
+    words = [word for k, v in given.items() for word in ((f"--{k}",) if k == "bf16" else (f"--{k}", v))]
     results = []
     for name in options.jobs:
         for suite in options.suites:

@@ -112,7 +112,18 @@ def test_optional_packages_have_a_home():
             )
             for name in names:
                 homes.setdefault(name.split(".")[0], set()).add(path.name)
-    for package in ("gguf", "tensorboard", "wandb", "trackio", "lm_eval", "fastokens", "splintr", "rensa", "zstandard", "filelock"):
+    for package in (
+        "gguf",
+        "tensorboard",
+        "wandb",
+        "trackio",
+        "lm_eval",
+        "fastokens",
+        "splintr",
+        "rensa",
+        "zstandard",
+        "filelock",
+    ):
         assert len(homes.get(package, set())) <= 1, f"{package} is imported in {homes[package]}"
 
 

@@ -5,6 +5,7 @@ is used for a tokenizer is decided by comparing ids and by timing, once: the out
 engine cannot encode goes to the reference, text by text.
 """
 
+import hashlib
 import importlib.metadata
 import json
 import multiprocessing
@@ -12,10 +13,12 @@ import os
 import random
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -38,6 +41,9 @@ PROBES = (
     "http://example.com/a?b=c&d=%20#e foo_bar-baz...!!! ----- ======",
     "'s 'S 'll 'LL ''' \u2019s",
 )
+MARKS = [chr(point) for point in range(0x110000) if unicodedata.combining(chr(point))]  # they are composed and reordered
+OTHERS = ("a{}\u0301b", "a\u0301{}b", "a{}\u0323b", "a\u0323{}b")
+MARKED = [form.format(mark) for mark in MARKS for form in OTHERS]
 SAMPLE = 50_000  # characters made of the vocabulary's words that engines are compared on
 
 
@@ -57,26 +63,51 @@ def load(name: str, spec: bytes) -> Encode:
     return LOADERS[name](spec)
 
 
-def choose(spec: bytes, key: str, size: int, cache: Path, texts: Sequence[str] = ()) -> str:
+class Choice(NamedTuple):
+    """The engine that encodes, and the characters of which it does something else than the reference."""
+
+    name: str
+    unfit: str = ""  # texts that hold one of these go to the reference
+
+
+def choose(spec: bytes, key: str, size: int, cache: Path, texts: Callable[[], Sequence[str]]) -> Choice:
     """The engine that takes the least time to load and to encode `size` bytes, of those that are exact for this tokenizer.
 
-    `key` stands for the tokenizer in `cache`, where the comparison on `texts` (from the corpus; else made up) is kept.
+    `key` stands for the tokenizer in `cache`, where the comparison on `texts()` (some of the corpus) is kept.
     """
-    versions = "-".join(f"{name}{_version(package)}" for name, package in PACKAGES.items())
-    file = cache / "engines" / f"{key}-{versions}.json"
+    file = _known_at(key, cache)
     try:
         known = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        known = _compare_apart(spec, texts)
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_text(file, json.dumps(known, indent=2) + "\n")
-        except OSError:
-            pass  # a cache that cannot be written costs time, nothing else
-    return min(known, key=lambda name: known[name]["load_s"] + size / 1e6 / known[name]["mb_per_s"])
+        known = _compare_apart(spec, texts())
+        _keep(known, file)
+    best = min(known, key=lambda name: known[name]["load_s"] + size / 1e6 / known[name]["mb_per_s"])
+    return Choice(best, known[best]["unfit"])
 
 
-def _compare_apart(spec: bytes, texts: Sequence[str]) -> dict[str, dict[str, float]]:
+def distrust(name: str, key: str, cache: Path) -> None:
+    """Take engine `name` out of what is known of a tokenizer: it was seen to be inexact."""
+    file = _known_at(key, cache)
+    known = json.loads(file.read_text(encoding="utf-8"))
+    known.pop(name, None)
+    _keep(known, file)
+
+
+def _known_at(key: str, cache: Path) -> Path:
+    versions = "-".join(f"{name}{_version(package)}" for name, package in PACKAGES.items())
+    own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
+    return cache / "engines" / f"{key}-{versions}-{own}.json"
+
+
+def _keep(known: dict[str, Any], file: Path) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, json.dumps(known, indent=2) + "\n")
+    except OSError:
+        pass  # a cache that cannot be written costs time, nothing else
+
+
+def _compare_apart(spec: bytes, texts: Sequence[str]) -> dict[str, dict[str, Any]]:
     """`compare`, in a process of its own: where splintr has been loaded, a forked process that loads it hangs."""
     with ProcessPoolExecutor(1, process_context(), initializer=one_thread) as apart:
         return apart.submit(compare, spec, texts).result()
@@ -88,19 +119,21 @@ def process_context() -> multiprocessing.context.BaseContext:
     return multiprocessing.get_context("fork" if safe else "spawn")
 
 
-def compare(spec: bytes, texts: Sequence[str] = ()) -> dict[str, dict[str, float]]:
-    """Load time (s) and speed (MB/s, one thread) of the engines whose ids are those of `tokenizers` on PROBES, on words of the
-    vocabulary and on `texts`, which they are timed on."""
+def compare(spec: bytes, texts: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+    """Load time (s), speed (MB/s, one thread) and unfit characters of the engines whose ids are those of `tokenizers` on PROBES, on
+    words of the vocabulary and on `texts`, which they are timed on."""
     checks = [*PROBES, *_words(spec)]
     timed = list(texts) or checks
     size = sum(len(text.encode()) for text in timed)
-    reference, out = None, {}
+    reference: list[Encoded] | None = None
+    out = {}
     for name in LOADERS:  # the reference is first
         try:
             start = time.perf_counter()
             encode = load(name, spec)
             load_s = time.perf_counter() - start
             found = [encode(checks), encode(timed)]  # the second is timed below, when the engine is warm
+            marks = encode(MARKED)
             start = time.perf_counter()
             encode(timed)
             seconds = time.perf_counter() - start
@@ -108,10 +141,19 @@ def compare(spec: bytes, texts: Sequence[str] = ()) -> dict[str, dict[str, float
             if reference is None:
                 raise
             continue
-        reference = reference or found
+        if reference is None:
+            reference, reference_marks = found, marks
         if all(map(_same, found, reference)):
-            out[name] = {"load_s": round(load_s, 3), "mb_per_s": round(size / 1e6 / seconds, 2)}
+            speed = {"load_s": round(load_s, 3), "mb_per_s": round(size / 1e6 / seconds, 2)}
+            out[name] = {**speed, "unfit": _unfit(marks, reference_marks)}
     return out
+
+
+def _unfit(ours: Encoded, theirs: Encoded) -> str:
+    """The marks in MARKED that are encoded otherwise: engines compose characters by different versions of Unicode."""
+    texts = [np.split(e.ids, np.cumsum(e.lengths)[:-1]) for e in (ours, theirs)]
+    differ = [not np.array_equal(a, b) for a, b in zip(*texts, strict=True)]
+    return "".join(sorted({MARKS[i // len(OTHERS)] for i, differs in enumerate(differ) if differs}))
 
 
 def _same(ours: Encoded, theirs: Encoded) -> bool:
@@ -130,17 +172,36 @@ def encode_rescued(encode: Encode, reference: Callable[[], Encode], texts: list[
     return Encoded(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("ids", "lengths")))
 
 
-def _tokenizers(spec: bytes) -> Encode:
-    import tokenizers
+def merged(encode: Encode, reference: Encode, texts: list[str], unfit: Sequence[bool]) -> Encoded:
+    """`encode(texts)`, but for those that are `unfit` by the reference; in the order of `texts`."""
+    mask = np.array(unfit, bool)
+    halves = [
+        call([text for text, out in zip(texts, unfit, strict=True) if out == which])
+        for call, which in ((encode, False), (reference, True))
+    ]
+    pieces: list[Any] = [None] * len(texts)
+    for half, places in zip(halves, (np.flatnonzero(~mask), np.flatnonzero(mask)), strict=True):
+        for place, ids in zip(places.tolist(), np.split(half.ids, np.cumsum(half.lengths)[:-1]), strict=False):
+            pieces[place] = ids
+    return Encoded(np.concatenate(pieces), np.fromiter(map(len, pieces), np.int64, len(pieces)))
 
-    engine = tokenizers.Tokenizer.from_buffer(spec)
+
+def by_tokenizers(engine: Any) -> Encode:
+    """The encoder of a `tokenizers.Tokenizer`, which takes control strings in a text for ordinary text."""
 
     def encode(texts: list[str]) -> Encoded:
+        engine.encode_special_tokens = True
         rows = [e.ids for e in engine.encode_batch_fast(texts, add_special_tokens=False)]
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         return Encoded(np.fromiter((i for row in rows for i in row), np.int32, int(lengths.sum())), lengths)
 
     return encode
+
+
+def _tokenizers(spec: bytes) -> Encode:
+    import tokenizers
+
+    return by_tokenizers(tokenizers.Tokenizer.from_buffer(spec))
 
 
 def _splintr(spec: bytes) -> Encode:

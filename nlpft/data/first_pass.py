@@ -3,22 +3,22 @@
 Workers read slice by slice what a row is recognised by; the main process, which sees all of it, decides.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from nlpft.data import sources
-from nlpft.data.conversation import Reading, conversation
-from nlpft.data.rows import Bad, rows
+from nlpft.data.read import read
+from nlpft.data.rows import Bad
 from nlpft.data.select import contamination, duplicates
 from nlpft.data.select.contamination import Index, Overlap, item_texts
 from nlpft.data.select.keys import content_key
 from nlpft.data.select.settings import Selection
-from nlpft.data.slices import CutOff, Slice, cut
-from nlpft.errors import RowRejected
-from nlpft.types import Conversation
+from nlpft.data.slices import Slice
+from nlpft.data.work import Job, Worker
+from nlpft.errors import DataError, RowRejected
 
 Dropped = dict[int, RowRejected]  # rows of a slice, by number, that are left out, and why
 
@@ -36,33 +36,39 @@ class Look(NamedTuple):
 class Looker(NamedTuple):
     """What a worker needs."""
 
-    reading: Reading
-    near: bool
-    index: Index | None
-    least: float  # share of an item that a row must hold to be left out
+    job: Job
+    benchmarks: Index | None
     folder: Path  # for shingles, which are too many to keep in memory
 
-    def look(self, number: int, piece: Slice) -> Look:
-        """Slice `number` of the corpus."""
-        usable = list(_usable(piece, self.reading))
+
+def looker(given: Looker) -> Callable[[int, Slice], Look]:
+    """What looks at slices, for `spread`.
+
+    Only rows that would be in the dataset are looked at: whatever is left out as a duplicate resembles one that stays.
+    """
+    worker, options = Worker(given.job), given.job.options
+
+    def look(number: int, piece: Slice) -> Look:
+        usable = worker.usable(piece)
         found = [conversation for _, conversation in usable]
-        sketches = duplicates.sketches([duplicates.texts_of(row) for row in found]) if self.near else None
-        if sketches is not None:
-            np.save(self.folder / f"{number}.npy", sketches.shingles)
-            np.save(self.folder / f"{number}.edges.npy", sketches.edges)
-        texts = [[m.content for m in row.messages] or [row.text] for row in found] if self.index else []
+        sketches = None
+        if options.duplicates == "near":
+            sketches = duplicates.sketches([duplicates.texts_of(row) for row in found])
+            np.save(given.folder / f"{number}.npy", sketches.shingles)
+            np.save(given.folder / f"{number}.edges.npy", sketches.edges)
+        overlaps: list[Overlap] = []
+        if given.benchmarks is not None:
+            texts = [[m.content for m in row.messages] or [row.text] for row in found]
+            overlaps = contamination.overlaps(texts, given.benchmarks, options.contamination_share)
         return Look(
             np.array([i for i, _ in usable], np.int64),
             [row.source for row in found],
             np.array([content_key(row) for row in found], np.uint64),
             sketches.signatures if sketches is not None else None,
-            contamination.overlaps(texts, self.index, self.least) if self.index else [],
+            overlaps,
         )
 
-
-def looker(job: Looker) -> Callable[[int, Slice], Look]:
-    """What looks at slices, for `spread`."""
-    return job.look
+    return look
 
 
 def is_needed(selection: Selection) -> bool:
@@ -71,7 +77,7 @@ def is_needed(selection: Selection) -> bool:
 
 
 def benchmark_index(selection: Selection) -> Index | None:
-    """The items of the benchmark files; None where there are none. Raises DataError where a file cannot be read."""
+    """The items of the benchmark files; None where there are none. Raises DataError where one cannot be read as a whole."""
     if not selection.contamination:
         return None
     return contamination.index(_items(selection.contamination), selection.contamination_words)
@@ -101,30 +107,19 @@ def _duplicates(
     places, own, signatures, shingles = places[stays].tolist(), own[stays].tolist(), None, None
     if selection.duplicates == "near":
         signatures = np.concatenate([look.signatures for look in looks if look.signatures is not None])[stays]
-        read = _shingle_reader(folder)
-        shingles = lambda row: read(places[row][0], own[row])  # noqa: E731
+        read_shingles = _shingle_reader(folder)
+        shingles = lambda row: read_shingles(places[row][0], own[row])  # noqa: E731
     for row, of, reason in duplicates.find(keys, signatures, selection.duplicates_threshold, shingles):
         (i, number), source = places[row], looks[places[of][0]].sources[own[of]]
         yield i, number, RowRejected(reason, f"of {source}")
 
 
-def _usable(piece: Slice, reading: Reading) -> Iterator[tuple[int, Conversation]]:
-    read = rows(piece)
-    for i, record in enumerate(read.records):
-        if isinstance(record, Bad):
-            continue
-        try:
-            yield i, conversation(record, reading, i in read.suspect)
-        except RowRejected:
-            continue  # the second pass rejects it, with its reason
-
-
-def _items(names: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
-    for source in sources.find(list(names), "auto"):
-        for piece in cut(source, CutOff()):
-            for record in rows(piece).records:
-                if not isinstance(record, Bad):
-                    yield record.source, item_texts(record.data)
+def _items(names: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    for source in sources.find(names, "auto"):
+        for record in read(source):
+            if isinstance(record, Bad):
+                raise DataError(f"{record.source}: {record.error}; a benchmark's file must be readable as a whole")
+            yield record.source, item_texts(record.data)
 
 
 def _shingle_reader(folder: Path) -> Callable[[int, int], np.ndarray]:

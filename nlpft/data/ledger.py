@@ -95,7 +95,7 @@ class Tally:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Tally":
-        return cls(**{k: Counter(v) if isinstance(v, dict) else v for k, v in values.items()})
+        return cls(**{k: Counter(v) if isinstance(v, dict) else v for k, v in values.items()})  # type: ignore[arg-type]
 
 
 @dataclass

@@ -1,25 +1,26 @@
-"""Is a prompt in training, token for token, the prompt that is served?
+"""Are the ids of training those of the programs that serve? Compared with `tokenizers` itself on a sample of the rows.
 
-What a server does is: render the conversation so far with the generation prompt, find the control tokens in the text, and encode
-what stands between them as a whole. `check_served` holds that to `tokenizers` itself, once for a tokenizer and a template;
-`Parity` compares the prompts of a sample of rows.
+Of each row all ids, encoded anew, and its prompts: a server renders the conversation so far with the generation prompt, finds the
+control tokens in the text, and encodes what stands between them as a whole.
 """
 
-import importlib.metadata
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from nlpft.data.engines import PROBES
+from nlpft.data.parts import Sample
 from nlpft.data.tokenize import Planner, encode
 from nlpft.errors import ModelError, RowRejected
-from nlpft.types import Conversation, Message, Segment
+from nlpft.types import Conversation, Message
 
 FIRST = 3  # prompts of a row that are compared, and its last one
-LONGEST = 20_000  # characters of a prompt that is compared
 QUESTIONS = ("How many words are in 3 lines?\nCount them.", *(text for text in PROBES if text.strip()))
+
+
+class InexactEngine(Exception):
+    """The engine in use gives other ids than `tokenizers`."""
 
 
 @dataclass
@@ -29,79 +30,67 @@ class Parity:
     compared: int = 0
     equal: int = 0
     retokenized: int = 0  # same text, but an earlier answer's first blanks join its header when all is encoded anew
+    different: list[str] = field(default_factory=list)  # 'FILE:ROW, turn N' of prompts that nothing explains
 
-    def check(self, rows: Sequence[tuple[Conversation, np.ndarray]], planner: Planner) -> None:
-        """Compare the prompts of `rows` (with their ids). Raises ModelError where one differs and nothing explains it."""
-        asked = [(row, turn, prompt) for row in rows for turn, prompt in _prompts(row[0], planner)]
-        served = encode([planner.literal([Segment(prompt, False, True)]) for _, _, prompt in asked], planner.tokenizer)
-        for i, ((row, ids), turn, _) in enumerate(asked):
-            self._compare(row, ids, turn, served.ids[served.offsets[i] : served.offsets[i + 1]], planner)
+    def check(self, sample: Sample, planner: Planner) -> None:
+        """Compare a row and its prompts. Raises InexactEngine where its ids are not those of the reference engine."""
+        row = sample.conversation
+        exact = encode([planner.planned(row)], planner.tokenizer, exactly=True).ids.tolist()
+        if exact != sample.ids:
+            raise InexactEngine(row.source)
+        for turn, prompt in _prompts(row, planner):
+            self._compare(sample, turn, planner.tokenizer.served(prompt), planner)
 
-    def _compare(self, row: Conversation, ids: np.ndarray, turn: int, served: np.ndarray, planner: Planner) -> None:
+    def _compare(self, sample: Sample, turn: int, served: list[int], planner: Planner) -> None:
         self.compared += 1
-        if np.array_equal(ids[: len(served)], served):
+        if sample.ids[: len(served)] == served:
             self.equal += 1
             return
-        decode = planner.tokenizer.decode
-        if any(m.role == "assistant" for m in row.messages[:turn]) and decode(ids).startswith(decode(served)):
+        ours, theirs = (planner.tokenizer.decode(np.array(ids, np.int32)) for ids in (sample.ids, served))
+        answered = any(m.role == "assistant" for m in sample.conversation.messages[:turn])
+        if answered and ours.startswith(theirs):
             self.retokenized += 1
-            return
-        at = int(np.argmin([a == b for a, b in zip(ids, served, strict=False)]))
-        raise ModelError(
-            f"{row.source}: the prompt of turn {turn + 1} has other tokens in training than when it is served, from token {at}: "
-            f"{decode(ids[at : at + 8])!r} against {decode(served[at : at + 8])!r}; please report the model and this row"
-        )
+        else:
+            self.different.append(f"{sample.conversation.source}, turn {turn + 1}")
 
-    def add(self, other: "Parity") -> None:
-        for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
+    def as_dict(self) -> dict[str, object]:
+        return dict(vars(self))
 
 
-def check_served(planner: Planner, cache: Path) -> None:
-    """Raise ModelError where a prompt's ids are not those that `tokenizers` makes of the whole text. Remembered in `cache`."""
-    tokenizer, template = planner.tokenizer, planner.template
-    version = importlib.metadata.version("tokenizers")
-    known = cache / "served" / f"{tokenizer.hash}-{template.hash}-{version}"
-    if known.is_file():
-        return
-    for text in QUESTIONS:
-        _check(Message("user", text), planner)
-    try:
-        known.parent.mkdir(parents=True, exist_ok=True)
-        known.touch()
-    except OSError:
-        pass  # it will be checked again
-
-
-def _check(question: Message, planner: Planner) -> None:
+def check_served(planner: Planner) -> None:
+    """Raise ModelError where a prompt's ids are not those that `tokenizers` makes of the whole text."""
     template, tokenizer = planner.template, planner.tokenizer
-    if template.special.search(question.content):
-        return
-    try:
-        prompt = template.render([question], generate=True)
-        rows = [planner.literal(template.segments([question], generate=True))]
-    except RowRejected:  # a template that refuses this conversation will say so of the rows that it refuses
-        return
-    rows.append(planner.literal([Segment(prompt, False, True)]))
-    tokens, theirs = encode(rows, tokenizer), tokenizer.served(prompt)
-    for i in range(2):
-        ours = tokens.ids[tokens.offsets[i] : tokens.offsets[i + 1]]
+    for text in QUESTIONS:
+        question = [Message("user", text)]
+        try:
+            segments = template.segments(question, generate=True)
+        except RowRejected:  # a template that refuses this conversation will say so of the rows that it refuses
+            continue
+        if _spells_control(segments, planner):
+            continue
+        ours = encode([planner.literal(segments)], tokenizer, exactly=True).ids
+        theirs = tokenizer.served(template.render(question, generate=True))
         if ours.tolist() != theirs:
             raise ModelError(
-                f"{tokenizer.folder}: this tokenizer gives other tokens when a prompt is encoded as a whole than piece by piece: "
-                f"{tokenizer.decode(np.array(theirs))!r} against {tokenizer.decode(ours)!r}. nlpft does not know how to train "
-                "exactly what it will be served; please report the model"
+                f"{tokenizer.folder}: this tokenizer gives other tokens when a prompt is encoded as a whole than piece by "
+                f"piece: {tokenizer.decode(np.array(theirs))!r} against {tokenizer.decode(ours)!r}. nlpft does not know how "
+                "to train exactly what it will be served; please report the model"
             )
 
 
 def _prompts(row: Conversation, planner: Planner) -> Iterator[tuple[int, str]]:
     """(turn, prompt) of a row's answers that are compared."""
     turns = [i for i, m in enumerate(row.messages) if m.learnt and m.role == "assistant"]
-    special = planner.template.special
     for turn in [*turns[:FIRST], *turns[FIRST:][-1:]]:
         before = row.messages[:turn]
-        if any(special.search(m.content) for m in before):
-            continue  # a server would take control strings in a text for control tokens; training never does
-        prompt = planner.template.render(before, True, row.tools)
-        if len(prompt) <= LONGEST:
-            yield turn, prompt
+        try:
+            segments = planner.template.segments(before, True, row.tools)
+        except RowRejected:  # what stands before the last answer may be shown otherwise when an earlier one is asked for
+            continue
+        # A server would take control strings in a text for control tokens; training never does.
+        if not _spells_control(segments, planner):
+            yield turn, planner.template.render(before, True, row.tools)
+
+
+def _spells_control(segments: list, planner: Planner) -> bool:
+    return any(not s.control and planner.template.special.search(s.text) for s in segments)

@@ -36,8 +36,10 @@ def unproven(tokens: Tokens, rows: Sequence[Row], tokenizer: TextTokenizer) -> d
     if not np.array_equal(tokens.labels[learnt], tokens.ids[learnt]):
         bad = np.flatnonzero(learnt & (tokens.labels != tokens.ids))
         wrong |= dict.fromkeys((np.searchsorted(tokens.offsets, bad, "right") - 1).tolist(), WRONG_MASK)
-    if tokenizer.vocabulary.token_bytes is None:
-        return wrong  # the vocabulary does not keep bytes: what can be counted has been counted
+    if tokenizer.vocabulary.token_bytes is None:  # it does not keep bytes: what can be counted has been counted
+        unknown = np.flatnonzero(tokens.ids == tokenizer.vocabulary.unknown)
+        lost = dict.fromkeys((np.searchsorted(tokens.offsets, unknown, "right") - 1).tolist(), LOST_BYTES)
+        return lost | wrong
     decoded = _decode(tokens.ids, tokenizer)
     answers = [fill(row.plan.learnt, row.contents) for row in rows]
     of_row = np.searchsorted(starts, tokens.offsets)  # [rows + 1]: the first learnt run of each row
@@ -64,9 +66,7 @@ def _runs(learnt: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.flatnonzero(learnt & ~before), np.flatnonzero(learnt & ~behind) + 1
 
 
-def _wrong_counts(
-    tokens: Tokens, rows: Sequence[Row], starts: np.ndarray, tokenizer: TextTokenizer
-) -> list[int]:
+def _wrong_counts(tokens: Tokens, rows: Sequence[Row], starts: np.ndarray, tokenizer: TextTokenizer) -> list[int]:
     """Rows whose learnt runs are not as many as their answers, or that have other special tokens than the template's own."""
     specials = np.flatnonzero(tokenizer.vocabulary.is_special[tokens.ids])
     found = np.stack([np.diff(np.searchsorted(places, tokens.offsets)) for places in (starts, specials)], 1)

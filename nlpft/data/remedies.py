@@ -3,6 +3,7 @@
 from nlpft.data import prove, rows
 from nlpft.data.select import contamination, duplicates, route
 from nlpft.formats._remedies import REMEDIES as OF_FORMATS
+from nlpft.templates._rowwise import NO_TOOLS
 
 TEMPLATE = "choose another --template (`nlpft list templates`, or a .jinja file)"
 REPORT = "a fault of nlpft or of the tokenizer's file: please report the model and this row"
@@ -15,7 +16,7 @@ REMEDIES = {
     rows.DUPLICATE_KEY: "leave one of the two: which one is meant, only you can say",
     rows.OTHER_WIDTH: "give the row as many fields as the table has columns; quote fields that hold the separator",
     # how long it is, and its tokens
-    "too long": "raise --max_length (and the model's context), or let texts be cut: --long_turn any",
+    "too long": "raise --max_length (up to the model's context), or let turns go and texts be cut: --too_long newest --long_turn any",
     prove.LOST_BYTES: "these control bytes have no token in this model: delete them, or take --repairs.lost_bytes",
     prove.WRONG_TEXT: REPORT,
     prove.WRONG_MASK: REPORT,
@@ -25,7 +26,7 @@ REMEDIES = {
     "template drops or repeats a turn": TEMPLATE,
     "template changes a text": TEMPLATE,
     "template has no prompt for an answer": TEMPLATE,
-    "template has no place for tools": f"--tools text, or {TEMPLATE}",
+    NO_TOOLS: f"--tools text, or {TEMPLATE}",
     "private-use characters": "delete U+E000 and U+E001 from the row: nlpft marks texts by them while it renders",
     "too many turns": f"split the conversation, or {TEMPLATE}",
     # what was asked to be left out

@@ -1,18 +1,24 @@
 """One function over many tasks in several processes: results in the order of the tasks, few tasks on their way at a time."""
 
+import ctypes
+import gc
+import os
+import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
-import gc
 import pyarrow as pa
 
 from nlpft.data import engines
-from nlpft.errors import UserError
+from nlpft.errors import Interrupted
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 _function: Callable[..., Any] | None = None
 
@@ -31,7 +37,7 @@ def spread(
         return
     engines.one_thread()
     waiting: list[Future] = []
-    with ProcessPoolExecutor(processes, engines.process_context(), _start, (make, job)) as pool:
+    with ProcessPoolExecutor(processes, engines.process_context(), _start, (make, job, os.getpid())) as pool:
         try:
             for task in tasks:
                 waiting.append(pool.submit(_call, *task))
@@ -40,7 +46,7 @@ def spread(
             while waiting:
                 yield waiting.pop(0).result()
         except BrokenProcessPool:
-            raise UserError(
+            raise Interrupted(
                 "a process that converts was ended from outside, probably for lack of memory; what is finished is kept: "
                 "call again with --workers 1"
             ) from None
@@ -49,11 +55,20 @@ def spread(
             raise
 
 
-def _start(make: Callable[[Job], Callable[..., Any]], job: Job) -> None:
+def _start(make: Callable[[Job], Callable[..., Any]], job: Job, parent: int) -> None:
     global _function
+    _end_with(parent)
     pa.set_memory_pool(pa.system_memory_pool())  # the default one keeps some 40 MB that it once needed, in each process
     gc.disable()  # what a task leaves behind is freed by counting references
     _function = make(job)
+
+
+def _end_with(parent: int) -> None:
+    """Let this process end when its parent does, however that happens: nothing would ever ask it for another task."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
 
 
 def _call(*task: Any) -> Any:

@@ -109,8 +109,8 @@ class Planner:
             raise ModelError(f"{self.tokenizer.folder}: no end-of-sequence token, which raw text is to end with")
         return self.literal([Segment(text, True, False, RAW), Segment(end, True, True)])
 
-    def conversation(self, conversation: Conversation) -> Row:
-        """Raw text as it is, anything else by the template. Raises as `row` and `raw` do."""
+    def planned(self, conversation: Conversation) -> Row:
+        """A row, rendered: raw text as it is, anything else by the template. Raises as `row` and `raw` do."""
         if conversation.text:
             return self.raw(conversation.text)
         return self.row(conversation.messages, conversation.tools)
@@ -162,7 +162,7 @@ def encode(rows: Sequence[Row], tokenizer: TextTokenizer, *, exactly: bool = Fal
 
 def fill(parts: tuple[Part, ...], contents: Sequence[str]) -> str:
     """The text that `parts` make with a row's `contents`."""
-    return "".join([part if part.__class__ is str else contents[part] for part in parts])  # type: ignore[index, misc]
+    return "".join([part if part.__class__ is str else contents[part] for part in parts])  # type: ignore[index]
 
 
 def classes(tokens: Tokens, rows: Sequence[Row]) -> dict[str, int]:

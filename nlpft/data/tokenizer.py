@@ -4,8 +4,10 @@ transformers reads the same files but takes seconds to import. `parity.check_ser
 `tokenizers` itself gives for the whole text, which is what serving programs do.
 """
 
+import copy
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,6 @@ from nlpft.data.vocabulary import digested
 from nlpft.errors import ConfigError, ModelError
 from nlpft.files import cache_dir
 from nlpft.templates._chat import ChatTemplate
-
 
 OTHER_TOKENS = ("unk_token", "sep_token", "pad_token", "cls_token", "mask_token")  # that templates may name
 
@@ -59,6 +60,7 @@ class TextTokenizer:
         self.vocabulary = digested(_text(folder), lambda: read_spec(folder), cache_dir())
         self.hash = self.vocabulary.hash
         self.engine = "tokenizers"
+        self.unfit: re.Pattern[str] | None = None  # what makes a text unfit for the engine
 
     @property
     def special(self) -> dict[str, int]:
@@ -67,28 +69,54 @@ class TextTokenizer:
 
     def encode(self, texts: list[str]) -> Encoded:
         """Ids of each text by itself, without any special token."""
-        return engines.encode_rescued(self._encode, lambda: self.encode_exactly, texts)
+        if self.unfit is not None:
+            unfit = [not text.isascii() and self.unfit.search(text) is not None for text in texts]
+            if any(unfit):
+                return engines.merged(self._rescued, self.encode_exactly, texts, unfit)
+        return self._rescued(texts)
 
     def encode_exactly(self, texts: list[str]) -> Encoded:
         """As `encode`, by the reference engine."""
         return self._exact(texts)
 
-    def choose_engine(self, size: int, texts: Sequence[str] = ()) -> None:
-        """Settle which program encodes; `size`: bytes of text there will be, `texts`: some of them."""
-        self.engine = engines.choose(self.vocabulary.plain, self.hash, size, cache_dir(), texts)
+    def choose_engine(self, size: int, texts: Callable[[], Sequence[str]]) -> None:
+        """Settle which program encodes; `size`: bytes of text for each process, `texts` gives some."""
+        self._use(*engines.choose(self.vocabulary.plain, self.hash, size, cache_dir(), texts))
+
+    def distrust_engine(self) -> None:
+        """Encode by the reference from now on: the engine was seen to be inexact, which is remembered."""
+        engines.distrust(self.engine, self.hash, cache_dir())
+        self._use("tokenizers", "")
+
+    def _use(self, engine: str, unfit: str) -> None:
+        self.engine = engine
+        self.unfit = re.compile(f"[{re.escape(unfit)}]") if unfit else None
         vars(self).pop("_encode", None)
+
+    def _rescued(self, texts: list[str]) -> Encoded:
+        return engines.encode_rescued(self._encode, lambda: self.encode_exactly, texts)
 
     @cached_property
     def _encode(self) -> Encode:
-        return engines.load(self.engine, self.vocabulary.plain)
+        return self._exact if self.engine == "tokenizers" else engines.load(self.engine, self.vocabulary.plain)
 
     @cached_property
     def _exact(self) -> Encode:
-        return engines.load("tokenizers", self.vocabulary.plain)
+        if self.vocabulary.part != self.vocabulary.whole:
+            return engines.load("tokenizers", self.vocabulary.plain)
+        return engines.by_tokenizers(self._whole)  # one in memory does both, where texts are encoded as they are served
+
+    def by_reference(self) -> "TextTokenizer":
+        """The same tokenizer, encoding by the reference engine only."""
+        exact = copy.copy(self)
+        exact._use("tokenizers", "")
+        return exact
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the engines, which each process loads for itself."""
-        return {name: value for name, value in vars(self).items() if name not in ("_encode", "_exact", "_part", "_whole")}
+        return {
+            name: value for name, value in vars(self).items() if name not in ("_encode", "_exact", "_part", "_whole")
+        }
 
     @cached_property
     def _part(self) -> Any:
@@ -118,6 +146,7 @@ class TextTokenizer:
 
     def served(self, text: str) -> list[int]:
         """Ids that whoever serves the model makes of a rendered prompt: special tokens are found in the text."""
+        self._whole.encode_special_tokens = False
         return _ids(self._whole, text)
 
     def decode(self, ids: np.ndarray) -> str:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from nlpft.errors import RowRejected
-from nlpft.types import Conversation, Message
+from nlpft.types import Conversation
 
 Measure = Callable[[Sequence[Conversation]], list[int | RowRejected]]  # tokens of each; why it cannot be rendered
 SHORTEST_TEXT = 8  # characters; a text that is cut down further says nothing
+MOST_CUTS = 8  # texts of a row that are cut
 ROUNDS = 64  # of measuring; a row that does not fit after so many is rejected
 
 
@@ -18,8 +19,8 @@ class Truncation:
     too_long: Literal["newest", "oldest", "reject"] = "newest"
     """What a row over max_length loses: its newest turns, its oldest (the system turn stays), or the row is rejected."""
     long_turn: Literal["prompt", "any", "reject"] = "prompt"
-    """A single exchange over max_length: its longest text is cut before its end of turn, of
-    the prompt's texts only or of any (an answer too, which then ends early), or it is rejected."""
+    """A single exchange over max_length: the prompt's longest text is cut, or any texts, the
+    longest first (an answer too, which then ends early), or it is rejected."""
 
 
 class Shortened(NamedTuple):
@@ -29,9 +30,9 @@ class Shortened(NamedTuple):
     tokens: int
 
 
-def shorten(rows: Sequence[Conversation], lengths: Sequence[int], limit: int, how: Truncation, measure: Measure) -> list[
-    Shortened | RowRejected
-]:
+def shorten(
+    rows: Sequence[Conversation], lengths: Sequence[int], limit: int, how: Truncation, measure: Measure
+) -> list[Shortened | RowRejected]:
     """Each of `rows`, of `lengths` tokens each, as the longest version of at most `limit` tokens.
 
     All rows are searched at the same time, so that `measure` sees batches.
@@ -40,10 +41,13 @@ def shorten(rows: Sequence[Conversation], lengths: Sequence[int], limit: int, ho
         return [too_long(length, limit) for length in lengths]
     searches = [_Search(versions(row, how.too_long), length, limit) for row, length in zip(rows, lengths, strict=True)]
     _run(searches, measure)
-    unfit = [s for s in searches if s.best is None and how.long_turn != "reject"]
-    cuts = {id(s): _Search(CutVersions(s.shortest, how.long_turn == "any"), s.length, limit) for s in unfit}
-    _run(list(cuts.values()), measure)
-    return [cuts.get(id(s), s).result() for s in searches]
+    final = dict(enumerate(searches))
+    for _ in range(MOST_CUTS if how.long_turn == "any" else 1):
+        unfit = [i for i, search in final.items() if search.best is None and how.long_turn != "reject"]
+        cuts = {i: _Search(CutVersions(final[i].shortest, how.long_turn == "any"), lengths[i], limit) for i in unfit}
+        _run(list(cuts.values()), measure)
+        final |= {i: cut for i, cut in cuts.items() if len(cut.versions)}
+    return [search.result() for search in final.values()]
 
 
 def too_long(length: int, limit: int) -> RowRejected:

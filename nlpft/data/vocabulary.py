@@ -27,7 +27,8 @@ class Vocabulary(NamedTuple):
 
     hash: str  # stands for the specification
     special: dict[str, int]  # special tokens and their ids
-    is_special: np.ndarray  # bool [ids]
+    is_special: np.ndarray  # bool [ids]; not the unknown token, which stands for text
+    unknown: int  # id of the token for what the vocabulary lacks; -1: none
     token_bytes: pa.Array | None  # binary [ids]; None for tokenizers that lose bytes (WordPiece, Unigram)
     lacking: bytes  # those that a byte-level vocabulary has no token for: `tokenizers` drops them without a word
     may_prefix: bool  # whether a blank may be put before a text (SentencePiece)
@@ -69,6 +70,7 @@ def vocabulary(spec: dict[str, Any]) -> Vocabulary:
         spec_hash(spec),
         special,
         _is_special(spec, special),
+        _unknown(spec["model"]),
         token_bytes,
         _lacking(spec) if token_bytes is not None else b"",
         _may_prefix(spec),
@@ -82,13 +84,16 @@ def vocabulary(spec: dict[str, Any]) -> Vocabulary:
 def _save(made: Vocabulary, path: Path) -> None:
     """As NumPy's archive, in one step."""
     known = made.token_bytes
-    arrays = {name: np.frombuffer(getattr(made, name), np.uint8) for name in ("lacking", "whole", "part", "plain")}
+    arrays: dict[str, np.ndarray] = {
+        name: np.frombuffer(getattr(made, name), np.uint8) for name in ("lacking", "whole", "part", "plain")
+    }
     if known is not None:
         _, ends, data = known.buffers()
         arrays |= {"ends": np.frombuffer(ends, np.int32), "data": np.frombuffer(data, np.uint8)}
-    facts = {"hash": made.hash, "special": made.special, "may_prefix": made.may_prefix, "normalizer": made.normalizer}
+    facts = {"hash": made.hash, "special": made.special, "may_prefix": made.may_prefix, "normalizer": made.normalizer, "unknown": made.unknown}
     out = io.BytesIO()
-    np.savez(out, facts=np.frombuffer(orjson.dumps(facts), np.uint8), is_special=made.is_special, **arrays)
+    arrays |= {"facts": np.frombuffer(orjson.dumps(facts), np.uint8), "is_special": made.is_special}
+    np.savez(out, **arrays)  # type: ignore[arg-type]
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_bytes(out.getbuffer())
     partial.replace(path)
@@ -105,7 +110,7 @@ def _load(path: Path) -> Vocabulary:
         lacking, whole, part, plain = texts
         is_special = found["is_special"]
     kept = (facts["may_prefix"], facts["normalizer"])
-    return Vocabulary(facts["hash"], facts["special"], is_special, known, lacking, *kept, whole, part, plain)
+    return Vocabulary(facts["hash"], facts["special"], is_special, facts["unknown"], known, lacking, *kept, whole, part, plain)
 
 
 def _token_bytes(spec: dict[str, Any]) -> pa.Array | None:
@@ -133,7 +138,17 @@ def _is_special(spec: dict[str, Any], special: dict[str, int]) -> np.ndarray:
     ids = words.values() if isinstance(words, dict) else range(len(words))
     found = np.zeros(1 + max([*ids, *(token["id"] for token in spec["added_tokens"])]), bool)
     found[list(special.values())] = True
+    if (unknown := _unknown(spec["model"])) >= 0:
+        found[unknown] = False
     return found
+
+
+def _unknown(model: dict[str, Any]) -> int:
+    """WordPiece names its unknown token, Unigram counts to it; byte-level BPE has none."""
+    if model.get("type") == "Unigram":
+        return -1 if model.get("unk_id") is None else model["unk_id"]
+    words = model["vocab"]
+    return words.get(model.get("unk_token"), -1) if isinstance(words, dict) else -1
 
 
 def _lacking(spec: dict[str, Any]) -> bytes:

@@ -1,11 +1,5 @@
-"""One slice of a corpus -> a part of the dataset and of the ledger. This is what worker processes do.
+"""One slice of a corpus -> a part of the dataset and of the ledger. This is what worker processes do."""
 
-A part is a dataset's rows (an Arrow stream for each split), its rejected rows and, written last, its counts: so a part that has
-its counts is whole, and a conversion that was killed goes on behind it.
-"""
-
-import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,24 +8,26 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from nlpft.data import prove, store, truncate
+from nlpft.data import parts, prove, truncate
 from nlpft.data.columns import int32, strings, values
 from nlpft.data.conversation import as_text, conversation
-from nlpft.data.ledger import Rejection, Tally
+from nlpft.data.ledger import Rejection
 from nlpft.data.options import Options
-from nlpft.data.parity import Parity
-from nlpft.data.remedies import remedy
-from nlpft.data.rows import Bad, rows
+from nlpft.data.parts import Part, Sample
+from nlpft.data.rejection import rejection
+from nlpft.data.rows import Bad, Rows, rows
 from nlpft.data.select.route import NO_COPY, Route
 from nlpft.data.slices import Slice
 from nlpft.data.tokenize import Planner, Row, Tokens, classes, encode
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.data.truncate import Shortened
 from nlpft.errors import RowRejected
-from nlpft.types import IGNORE, Conversation, Record
+from nlpft.formats._fields import Columns
+from nlpft.templates._rowwise import NO_TOOLS
+from nlpft.types import IGNORE, Conversation
 
-NO_TOOLS = "template has no place for tools"
-SAMPLE = 8  # rows of a part whose prompts are compared with those that are served
+SAMPLE, FIRST_SAMPLE = 1, 16  # rows of a part, of the first part, that are compared with what `tokenizers` gives
+LONGEST_SAMPLE = 1_024  # tokens; `tokenizers` is slow
 
 
 @dataclass(frozen=True)
@@ -50,26 +46,27 @@ class Entry(NamedTuple):
 
     conversation: Conversation
     record: int  # its number in the slice
+    key: int  # of the conversation as it was read: it decides the split
     notes: tuple[str, ...] = ()
     lost: int = 0  # tokens, by truncation
-    row: Row | None = None
+
+
+class Planned(NamedTuple):
+    """An entry, rendered."""
+
+    conversation: Conversation
+    record: int
+    key: int
+    notes: tuple[str, ...]
+    lost: int
+    row: Row
 
 
 class Done(NamedTuple):
     """Entries with their tokens."""
 
-    entries: list[Entry]
+    entries: list[Planned]
     tokens: Tokens
-
-
-@dataclass
-class Part:
-    """What became of a slice."""
-
-    name: str  # of the file
-    tally: Tally = field(default_factory=Tally)
-    splits: dict[str, int] = field(default_factory=dict)  # split -> rows
-    parity: Parity = field(default_factory=Parity)
 
 
 def converter(job: Job) -> Callable[[int, Slice, Mapping[int, RowRejected]], Part]:
@@ -89,35 +86,42 @@ class Worker:
 
         What an earlier conversion has finished is not made again.
         """
-        known = finished(self.job.parts, number)
+        known = parts.finished(self.job.parts, number)
         if known is not None:
             return known
-        read = rows(piece)
-        desk = _Desk(Part(piece.name), read.records)
-        desk.part.tally.rows_read = len(read.records)
-        entries = list(self._conversations(desk, read.suspect, dropped))
+        desk = _Desk(Part(piece.name), rows(piece))
+        desk.part.tally.rows_read = len(desk.read.records)
+        entries = list(self._entries(desk, dropped))
         done = self._fit(desk, self._encode(desk, entries))
-        batches = self._batches(desk, done)
-        write(self.job.parts, number, batches, desk)
+        batches = self._batches(desk, done, SAMPLE if number else FIRST_SAMPLE)
+        rejections = [rejection for _, rejection in sorted(desk.rejections.items())]
+        parts.write(self.job.parts, number, desk.part, batches, rejections)
         return desk.part
 
-    def _conversations(
-        self, desk: "_Desk", suspect: set[int], dropped: Mapping[int, RowRejected]
-    ) -> Iterator[Entry]:
-        options = self.job.options
-        for i, record in enumerate(desk.records):
+    def usable(self, piece: Slice) -> list[tuple[int, Conversation]]:
+        """The rows that would be in the dataset, by number in the slice, as they were read."""
+        desk = _Desk(Part(piece.name), rows(piece))
+        entries = list(self._entries(desk, {}))
+        done = self._fit(desk, self._encode(desk, entries))
+        there = {entry.record for one in done for entry in one.entries}
+        return [(entry.record, entry.conversation) for entry in entries if entry.record in there]
+
+    def _entries(self, desk: "_Desk", dropped: Mapping[int, RowRejected]) -> Iterator[Entry]:
+        options, route, name = self.job.options, self.job.route, desk.part.name
+        for i, record in enumerate(desk.read.records):
             try:
                 if isinstance(record, Bad):
                     raise record.error
                 if i in dropped:
                     raise dropped[i]
-                found = conversation(record, options, i in suspect)
-                if not self.job.route.copies(found, desk.part.name):
+                found = conversation(record, options, i in desk.read.suspect)
+                key = route.key(found, name)
+                if not route.copies(key, name):
                     raise RowRejected(NO_COPY)
             except RowRejected as why:
-                desk.reject(i, why)
+                desk.reject(i, why, options.columns)
                 continue
-            yield Entry(found, i, found.notes)
+            yield Entry(found, i, key, found.notes)
 
     def _encode(self, desk: "_Desk", entries: Sequence[Entry]) -> list[Done]:
         """Entries with their tokens, proven; what cannot be rendered or proven is rejected."""
@@ -134,18 +138,19 @@ class Worker:
         again = self._exactly(desk, [planned[i] for i in sorted(wrong)])
         return [Done([e for i, e in enumerate(planned) if good[i]], tokens.where(good, found)), *again]
 
-    def _planned(self, desk: "_Desk", entry: Entry) -> Entry | None:
+    def _planned(self, desk: "_Desk", entry: Entry) -> Planned | None:
         found = entry.conversation
         try:
             try:
-                return entry._replace(row=self.planner.conversation(found))
+                return Planned(*entry, self.planner.planned(found))
             except RowRejected as why:
                 if why.reason != NO_TOOLS or self.job.options.tools != "auto":
                     raise
                 told = as_text(found)
-                return Entry(told, entry.record, told.notes, entry.lost, self.planner.conversation(told))
+                entry = entry._replace(conversation=told, notes=told.notes)
+                return Planned(*entry, self.planner.planned(told))
         except RowRejected as why:
-            desk.reject(entry.record, why)
+            desk.reject(entry.record, why, self.job.options.columns)
             return None
 
     def _unproven(self, tokens: Tokens, found: Sequence[Row]) -> dict[int, str]:
@@ -157,7 +162,7 @@ class Worker:
         wrong = prove.unproven(tokens.where(few, found), [found[i] for i in chosen], self.job.tokenizer)
         return {chosen[i]: why for i, why in wrong.items()}
 
-    def _exactly(self, desk: "_Desk", entries: list[Entry]) -> list[Done]:
+    def _exactly(self, desk: "_Desk", entries: list[Planned]) -> list[Done]:
         """Entries that the fast engine has not encoded faithfully, by the reference; rejected if that does not help."""
         found = [entry.row for entry in entries]
         tokens = encode(found, self.job.tokenizer, exactly=True)
@@ -170,7 +175,7 @@ class Worker:
                 kept.append(entry._replace(notes=(*entry.notes, why)))
             elif why:
                 good[i] = False
-                desk.reject(entry.record, RowRejected(why))
+                desk.reject(entry.record, RowRejected(why), self.job.options.columns)
             else:
                 kept.append(entry)
         return [Done(kept, tokens.where(good, found))] if kept else []
@@ -190,7 +195,7 @@ class Worker:
             out += self._shortened(desk, [entries[i] for i in long], tokens.lengths[long].tolist())
         return out
 
-    def _shortened(self, desk: "_Desk", entries: list[Entry], lengths: list[int]) -> list[Done]:
+    def _shortened(self, desk: "_Desk", entries: list[Planned], lengths: list[int]) -> list[Done]:
         found = truncate.shorten(
             [e.conversation for e in entries], lengths, self.job.limit, self.job.options, self._measure
         )
@@ -198,23 +203,23 @@ class Worker:
         for entry, length, result in zip(entries, lengths, found, strict=True):
             if isinstance(result, Shortened):
                 lost = length - result.tokens
-                short.append(Entry(result.conversation, entry.record, entry.notes, lost))
+                short.append(Entry(result.conversation, entry.record, entry.key, entry.notes, lost))
             else:
-                desk.reject(entry.record, result)
-        return self._encode(desk, short)
+                desk.reject(entry.record, result, self.job.options.columns)
+        return self._fit(desk, self._encode(desk, short))
 
     def _measure(self, versions: Sequence[Conversation]) -> list[int | RowRejected]:
         """Tokens of each conversation, or why it cannot be rendered."""
         out: list[Any] = []
         for version in versions:
             try:
-                out.append(self.planner.conversation(version))
+                out.append(self.planner.planned(version))
             except RowRejected as why:
                 out.append(why)
         lengths = iter(encode([row for row in out if isinstance(row, Row)], self.job.tokenizer).lengths.tolist())
         return [next(lengths) if isinstance(row, Row) else row for row in out]
 
-    def _batches(self, desk: "_Desk", done: list[Done]) -> dict[str, pa.RecordBatch]:
+    def _batches(self, desk: "_Desk", done: list[Done], sample: int) -> dict[str, pa.RecordBatch]:
         """The part's rows by split, in the order they were read."""
         if not done:
             return {}
@@ -222,13 +227,13 @@ class Worker:
         done = [split_raw(one, self.job.limit) for one in done]
         entries = [entry for one in done for entry in one.entries]
         batch = _joined([one.tokens.batch() for one in done])
-        records = desk.records
+        records = desk.read.records
         batch = batch.append_column("source", strings([records[e.record].source for e in entries]))
         batch = batch.append_column("notes", strings(["; ".join(_all_notes(e)) for e in entries]))
         if len(done) > 1:
             order = np.argsort([e.record for e in entries], kind="stable")
             batch, entries = batch.take(int32(order)), [entries[i] for i in order.tolist()]
-        desk.part.parity.check(list(_samples(entries, batch)), self.planner)
+        desk.part.samples = list(_samples(entries, batch, sample))
         return self._routed(desk.part, batch, entries)
 
     def _count(self, part: Part, done: list[Done]) -> None:
@@ -238,9 +243,9 @@ class Worker:
             part.tally.tokens.update(classes(tokens, [entry.row for entry in entries]))
             part.tally.learnt_tokens += int(np.count_nonzero(tokens.labels != IGNORE))
 
-    def _routed(self, part: Part, batch: pa.RecordBatch, entries: Sequence[Entry]) -> dict[str, pa.RecordBatch]:
+    def _routed(self, part: Part, batch: pa.RecordBatch, entries: Sequence[Planned]) -> dict[str, pa.RecordBatch]:
         part.tally.extra_rows += len(entries) - len({entry.record for entry in entries})
-        places = self.job.route.places([e.conversation for e in entries], part.name)
+        places = self.job.route.places([entry.key for entry in entries], part.name)
         part.tally.extra_rows += sum(map(len, places.values())) - len(entries)
         part.splits = {split: len(numbers) for split, numbers in places.items()}
         if list(part.splits.values()) == [len(entries)]:
@@ -253,79 +258,41 @@ class _Desk:
     """What is known of a slice while it is worked on."""
 
     part: Part
-    records: Sequence[Record | Bad]
+    read: Rows
     rejections: dict[int, Rejection] = field(default_factory=dict)  # by number of the row
 
-    def reject(self, number: int, why: RowRejected) -> None:
-        record = self.records[number]
-        data = record.text if isinstance(record, Bad) else record.data
-        name = str(data.get("id", "")) if isinstance(data, dict) else ""
-        self.rejections[number] = Rejection(record.source, record.offset, name, why, data)
+    def reject(self, number: int, why: RowRejected, columns: Columns) -> None:
+        self.rejections[number] = rejection(self.read.records[number], why, columns)
         self.part.tally.reject(why)
-
-
-def write(folder: Path, number: int, batches: Mapping[str, pa.RecordBatch], desk: _Desk) -> None:
-    """Write part `number`: its rows, its rejected rows, and last its counts, each under its name only when it is whole."""
-    for split, batch in batches.items():
-        _whole(part_path(folder, number, split), lambda path, batch=batch: store.write_part(path, [batch]))
-    if desk.rejections:
-        in_order = [rejection for _, rejection in sorted(desk.rejections.items())]
-        lines = [json.dumps(r.as_dict(remedy(r.why.reason)), ensure_ascii=False) + "\n" for r in in_order]
-        text = "".join(lines).encode("utf-8", "backslashreplace")
-        _whole(rejected_path(folder, number), lambda path: path.write_bytes(text))
-    part = desk.part
-    counts = {"name": part.name, "tally": part.tally.as_json(), "splits": part.splits, "parity": vars(part.parity)}
-    _whole(counts_path(folder, number), lambda path: path.write_text(json.dumps(counts), encoding="utf-8"))
-
-
-def finished(folder: Path, number: int) -> Part | None:
-    """Part `number`, if an earlier conversion has finished it."""
-    try:
-        counts = json.loads(counts_path(folder, number).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    return Part(counts["name"], Tally.from_json(counts["tally"]), counts["splits"], Parity(**counts["parity"]))
-
-
-def part_path(folder: Path, number: int, split: str) -> Path:
-    return folder / f"{number:06d}{f'-{split}' if split else ''}.arrow"
-
-
-def rejected_path(folder: Path, number: int) -> Path:
-    return folder / f"{number:06d}.rejected.jsonl"
-
-
-def counts_path(folder: Path, number: int) -> Path:
-    return folder / f"{number:06d}.json"
-
-
-def _whole(path: Path, make: Any) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    make(partial)
-    os.replace(partial, path)
 
 
 def split_raw(done: Done, limit: int) -> Done:
     """The same tokens, where raw text longer than `limit` makes several rows."""
     lengths = done.tokens.lengths
-    pieces = np.array([-(-n // limit) if e.conversation.text else 1 for e, n in zip(done.entries, lengths, strict=True)])
+    pieces = np.array(
+        [-(-n // limit) if e.conversation.text else 1 for e, n in zip(done.entries, lengths, strict=True)]
+    )
     if (pieces <= 1).all():
         return done
     starts = [np.arange(count) * limit + start for count, start in zip(pieces, done.tokens.offsets, strict=False)]
     offsets = np.concatenate([*starts, done.tokens.offsets[-1:]])
-    return Done([e for e, n in zip(done.entries, pieces, strict=True) for _ in range(n)], done.tokens._replace(offsets=offsets))
+    return Done(
+        [e for e, n in zip(done.entries, pieces, strict=True) for _ in range(n)], done.tokens._replace(offsets=offsets)
+    )
 
 
 def _joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
     return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
 
 
-def _all_notes(entry: Entry) -> tuple[str, ...]:
+def _all_notes(entry: Planned) -> tuple[str, ...]:
     return (*entry.notes, f"truncated: {entry.lost} tokens lost") if entry.lost else entry.notes
 
 
-def _samples(entries: Sequence[Entry], batch: pa.RecordBatch) -> Iterator[tuple[Conversation, np.ndarray]]:
-    """Some rows with their ids, evenly spread."""
+def _samples(entries: Sequence[Planned], batch: pa.RecordBatch, count: int) -> Iterator[Sample]:
+    """Some rows with their ids, evenly spread; none that is long, or a piece of a raw text."""
     ids = batch.column("input_ids")
-    for i in range(0, len(entries), max(1, -(-len(entries) // SAMPLE))):
-        yield entries[i].conversation, values(ids[i].values)
+    fit = [i for i, length in enumerate(values(batch.column("length")).tolist()) if length <= LONGEST_SAMPLE]
+    fit = [i for i in fit if not entries[i].conversation.text]
+    for i in fit[:: max(1, -(-len(fit) // count))]:
+        yield Sample(entries[i].conversation, ids[i].as_py())

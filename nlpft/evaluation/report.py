@@ -98,7 +98,9 @@ def render(run: RunDir) -> str:
         facts=facts(train, evals),
         unreadable=unreadable,
         data=data,
-        keys=dict.fromkeys(key for split in data.values() for key in split if not key.startswith(("files: ", "shards: "))),
+        keys=dict.fromkeys(
+            key for split in data.values() for key in split if not key.startswith(("files: ", "shards: "))
+        ),
         lost={split: unaccounted(summary) for split, summary in summaries.items()},
         config=run.config.read_text(encoding="utf-8") if run.config.exists() else "",
         environment=flatten(_json(run.environment), "."),

@@ -6,6 +6,7 @@ Registered with transformers as `varlen`. Its boundaries come from `cu_seqlens`,
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -53,6 +54,7 @@ def varlen(
 def _flash(
     q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, longest: int, scale: float | None, window: int | None
 ) -> Tensor:
+    assert VARLEN_ATTN is not None, "choose would have taken another attention"
     return VARLEN_ATTN(q, k, v, cu_seqlens, cu_seqlens, longest, longest, scale, window)
 
 
@@ -82,7 +84,7 @@ def _window(length: int, window: int | None, device: torch.device) -> Tensor | N
 
 
 def _torch_varlen() -> Callable[..., Tensor]:
-    """torch's `varlen_attn`, causal, under one signature: its keywords have changed from torch 2.10 to 2.13."""
+    """torch's `varlen_attn`, causal, under one signature: its keywords differ from torch 2.11 to 2.13."""
     from torch.nn.attention import varlen as torch_varlen
 
     known = inspect.signature(torch_varlen.varlen_attn).parameters
@@ -90,11 +92,7 @@ def _torch_varlen() -> Callable[..., Tensor]:
     def attend(
         q: Tensor, k: Tensor, v: Tensor, cu_q: Tensor, cu_k: Tensor, max_q: int, max_k: int, scale: Any, window: Any
     ) -> Tensor:
-        options: dict[str, Any] = {"scale": scale} if "scale" in known else {}
-        if "window_size" in known:
-            options["window_size"] = (-1 if window is None else window - 1, 0)
-        else:
-            options["is_causal"] = True
+        options: dict[str, Any] = {"scale": scale, "window_size": (-1 if window is None else window - 1, 0)}
         if "enable_gqa" in known:
             options["enable_gqa"] = True
         return torch_varlen.varlen_attn(q, k, v, cu_q, cu_k, max_q, max_k, **options)  # type: ignore[return-value]
@@ -102,15 +100,22 @@ def _torch_varlen() -> Callable[..., Tensor]:
     return attend
 
 
-def _available() -> bool:
+def _kernel() -> Callable[..., Tensor] | None:
+    """The fastest attention of packed rows that is installed, or None."""
     try:
+        hopper = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (9, 0)
+        if hopper and find_spec("flash_attn") and find_spec("flash_attn.cute"):
+            from nlpft.models import flash4
+
+            return flash4.attend
         from torch.nn.attention import varlen as torch_varlen
     except ImportError:
-        return False
-    return {"scale", "window_size"} <= inspect.signature(torch_varlen.varlen_attn).parameters.keys()
+        return None
+    whole = {"scale", "window_size"} <= inspect.signature(torch_varlen.varlen_attn).parameters.keys()
+    return _torch_varlen() if whole else None
 
 
-VARLEN_ATTN = _torch_varlen() if _available() else None
+VARLEN_ATTN = _kernel()
 AttentionInterface.register(NAME, varlen)
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from nlpft import losses
 from nlpft.errors import ModelError
 from nlpft.models import attention
+from nlpft.models.projected_loss import projected_loss
 
-TOLERANCE = 0.05  # of a logit vector's norm, and of a loss
 # Settings by which architectures change logits after the projection, where a fused loss would not see it.
 RESHAPES_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier", "output_multiplier_scale")
 
@@ -83,7 +83,7 @@ def _scored_by(head: nn.Linear, targets: Tensor) -> Iterator[None]:
 
     Inside the head, because sharded weights are whole there, and nothing of the size of the logits leaves the model.
     """
-    head.forward = lambda hidden: losses.projected_loss(hidden[0], head.weight, targets)  # type: ignore[method-assign]
+    head.forward = lambda hidden: projected_loss(hidden[0], head.weight, targets)  # type: ignore[method-assign]
     try:
         yield
     finally:
@@ -94,29 +94,50 @@ def check_isolation(model: nn.Module, batch: dict[str, Tensor]) -> tuple[float, 
     """How far the logits and the loss of the rows in `batch` are from those that each has alone; ModelError where too far.
 
     Some architectures take position_ids and ignore them, or carry a state from row to row: a pack would leak, silently. The pack
-    goes through the attention and the compiled blocks that train the model, each row by itself through torch's SDPA with a mask.
-    batch: of random tokens, its last row padding, with the shapes of training, whose compiled code this warms.
+    goes through the attention and the compiled blocks that train the model, twice, with other tokens around its last row, which
+    must not notice; then each row by itself through torch's SDPA with a mask.
+    batch: of random tokens, the last row followed by nothing but padding, in the shapes of training, whose code this compiles.
     """
     inner, was_training = bare(model), model.training
     model.train(not has_dropout(inner))
     positions, targets = batch["positions"], batch["targets"]
-    packed, scored = forward(model, batch, positions).detach(), loss(model, batch).detach()
+    learnt = targets >= 0
+    packed, scored = forward(model, batch, positions).detach()[learnt], loss(model, batch).detach()
+    own, others = _with_other_neighbours(batch)
+    moved = distance(forward(model, others, positions).detach()[learnt][own], packed[own])
     with attention.plain(inner), torch.no_grad():
         alone = torch.cat([forward(model, row, places) for row, places in _rows_alone(batch)])
     model.train(was_training)
-    learnt = targets >= 0
-    apart = ((packed[learnt] - alone).norm() / alone.norm()).item()
-    # Measured on SmolLM2-135M: 3e-7 in float32, 5e-3 in bfloat16; with attention to the other row, 0.14.
-    if not apart <= TOLERANCE:
+    name = f"{type(inner).__name__}, attention {attention.implementation(inner)}"
+    # Measured with attention to the other row: 0.14 on SmolLM2-135M, 0.43 on a tiny Llama; else nothing at all.
+    if not moved <= 0.01:
         raise ModelError(
-            f"packed rows leak into each other in this model ({type(inner).__name__}, attention "
-            f"{attention.implementation(inner)}): logits move by {apart:.0%} of their size; nlpft cannot train it in packs"
+            f"packed rows leak into each other in this model ({name}): logits move by {moved:.0%} of their size with the "
+            "tokens of another row; nlpft cannot train it in packs"
         )
-    expected = losses.causal_lm_loss(alone, targets[learnt])
+    apart, expected = distance(packed, alone), losses.causal_lm_loss(alone, targets[learnt])
     off = ((scored - expected).abs() / expected).item()
-    if not off <= TOLERANCE:
-        raise ModelError(f"the loss of {type(inner).__name__} is {off:.0%} from that of its logits: nlpft cannot train it")
+    # Measured: 3e-7 in float32; in bfloat16 5e-3 on SmolLM2-135M, 0.05 on 32 layers of random weights, which amplify rounding.
+    if not max(apart, off) <= 0.15:
+        raise ModelError(
+            f"{name}: logits of packed rows are {apart:.0%} off those of torch's SDPA, their loss {off:.0%}; set "
+            "compute.attention sdpa and compute.compile false to see which of them is the cause"
+        )
     return apart, off
+
+
+def distance(one: Tensor, other: Tensor) -> float:
+    """Norm of the difference by the norm of `other`."""
+    return ((one.float() - other.float()).norm() / other.float().norm()).item()
+
+
+def _with_other_neighbours(batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Which of the learnt targets are the last such row's, and the batch with other tokens before that row."""
+    learnt = batch["positions"][batch["targets"] >= 0]
+    start = int(batch["cu_seqlens"][batch["cu_seqlens"] <= learnt[-1]].max())
+    ids = batch["input_ids"].clone()
+    ids[:, :start] = ids[:, :start].flip(1)
+    return learnt >= start, {**batch, "input_ids": ids}
 
 
 def _rows_alone(batch: dict[str, Tensor]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:

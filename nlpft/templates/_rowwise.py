@@ -19,6 +19,7 @@ from nlpft.types import Message, Segment
 if TYPE_CHECKING:
     from nlpft.templates._chat import ChatTemplate
 
+NO_TOOLS = "template has no place for tools"  # the reason of a rejection: whoever can write tools as text does
 MOST_TURNS = 500  # each answer costs a rendering of all that precedes it
 # What is marked: a turn's text, the words of its tool calls, those of the tools on offer.
 TEXT, CALL, TOOL = "t", "c", "f"
@@ -139,7 +140,7 @@ def _check_turns(row: Row, spans: list[Span], marking: Marking) -> None:
 
 def no_place_for_tools() -> RowRejected:
     """Why a row with tools or calls cannot be written by a template that does not know them."""
-    return RowRejected("template has no place for tools", "choose a template that has, or --tools text")
+    return RowRejected(NO_TOOLS, "choose a template that has, or --tools text")
 
 
 def _with_blanks(row: Row, spans: list[Span], marking: Marking) -> list[Span]:

@@ -9,7 +9,7 @@ import pytest
 from tiny import chat, write_json, write_jsonl
 
 from nlpft import cli
-from nlpft.data import store, work
+from nlpft.data import parts, store
 
 GOOD = [chat(f"question {i}", f"answer {i}") for i in range(40)]
 LINES = [json.dumps(row) for row in GOOD]
@@ -143,7 +143,7 @@ def test_a_full_disk_keeps_what_is_finished(tmp_path, tiny_folder, capsys, monke
 
 def test_ctrl_c_ends_at_once_and_the_next_call_goes_on(tmp_path, tiny_folder, capsys, monkeypatch):
     write_json(tmp_path / "rows.json", GOOD)
-    monkeypatch.setattr(work, "write", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(parts, "write", lambda *args: (_ for _ in ()).throw(KeyboardInterrupt))
     code, error, _ = convert(tmp_path, tiny_folder, capsys)
     assert (code, "interrupted" in error) == (130, True)
     monkeypatch.undo()

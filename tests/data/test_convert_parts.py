@@ -98,14 +98,14 @@ def test_a_damaged_dataset_is_no_hit(tmp_path, tokenizer):
 KILLED = """
 import sys, time
 from pathlib import Path
-from nlpft.data import convert as conversion, slices, work
+from nlpft.data import convert as conversion, parts, slices
 slices.SLICE, slices.BLOCK, conversion.SMALL = 4_000, 1_000, 0
-write = work.write
+write = parts.write
 def slowly(folder, number, *rest):
     write(folder, number, *rest)
     print("part", number, flush=True)
     time.sleep(0.1)
-work.write = slowly
+parts.write = slowly
 from nlpft.data.tokenizer import TextTokenizer
 conversion.convert([sys.argv[1]], Path(sys.argv[2]), TextTokenizer(Path(sys.argv[3])), conversion.Options(workers=1))
 """
@@ -154,9 +154,9 @@ def test_processes_that_want_the_same_dataset_convert_once(tmp_path, tiny_folder
     code = """
 import sys, time
 from pathlib import Path
-from nlpft.data import convert as conversion, work
-write = work.write
-work.write = lambda *args: (time.sleep(2), write(*args))
+from nlpft.data import convert as conversion, parts
+write = parts.write
+parts.write = lambda *args: (time.sleep(2), write(*args))
 from nlpft.data.tokenizer import TextTokenizer
 made = conversion.convert([sys.argv[1]], Path(sys.argv[2]), TextTokenizer(Path(sys.argv[3])), conversion.Options())
 print("hit" if made.hit else "made")
@@ -208,9 +208,9 @@ def test_raw_text_is_split_not_cut(tmp_path, tokenizer):
     file = write_jsonl(tmp_path / "rows.jsonl", [{"text": text}, {"text": "short"}])
     summary = convert([file], tmp_path / "out", tokenizer, Options()).summary
     table = store.read(tmp_path / "out")
-    ids = [row for row in table.column("input_ids").to_pylist()]
+    ids = table.column("input_ids").to_pylist()
     assert max(map(len, ids)) <= 256
-    assert tokenizer.decode(np.array(sum(ids[:-1], []))) == text + "<|im_end|>"
+    assert tokenizer.decode(np.concatenate(ids[:-1])) == text + "<|im_end|>"
     assert table.column("labels").to_pylist() == ids
     assert table.column("source").to_pylist() == [f"{file}:1"] * (len(ids) - 1) + [f"{file}:2"]
     assert (summary["rows_read"], summary["kept"], summary["extra_rows"]) == (2, 2, len(ids) - 2)
@@ -233,5 +233,5 @@ def test_a_hit_reads_no_row(tmp_path, tokenizer, small_slices, monkeypatch):
     file = write_json(tmp_path / "rows.json", rows(20))
     convert([file], tmp_path / "out", tokenizer, Options())
     monkeypatch.setattr(conversion, "cut", None)
-    monkeypatch.setattr(conversion, "work", None)
+    monkeypatch.setattr(conversion, "spread", None)
     assert convert([file], tmp_path / "out", tokenizer, Options()).hit

@@ -52,7 +52,12 @@ def test_there_are_edges_to_break(tokens):
 def test_a_mask_that_is_off_by_one_token_is_found(tokens, rows, tokenizer, shift):
     for first, last in edges(tokens):
         labels = tokens.labels.copy()
-        place = {"first too early": first - 1, "first too late": first, "last too early": last, "last too late": last + 1}
+        place = {
+            "first too early": first - 1,
+            "first too late": first,
+            "last too early": last,
+            "last too late": last + 1,
+        }
         at = place[shift]
         labels[at] = tokens.ids[at] if labels[at] == IGNORE else IGNORE
         found = unproven(tokens._replace(labels=labels), rows, tokenizer)

@@ -106,7 +106,15 @@ def make_run(run):
     metrics.insert(20, json.dumps({"kind": "eval", "step": 20, "loss": 1.75, "targets": 900, "best": True}) + "\n")
     (run / "metrics.jsonl").write_text("".join(metrics))
     (run / "environment.json").write_text(json.dumps({"torch": "2.11", "data": {"train": "sha256:ab"}}))
-    counts = {"rows_read": 1020, "kept": 990, "repaired": 7, "truncated": 3, "rejected": 20, "tokens": 9000, "learnt_tokens": 800}
+    counts = {
+        "rows_read": 1020,
+        "kept": 990,
+        "repaired": 7,
+        "truncated": 3,
+        "rejected": 20,
+        "tokens": 9000,
+        "learnt_tokens": 800,
+    }
     counts["reasons"] = {"rejected": {"unknown role": 20}}
     (run / "data.json").write_text(json.dumps({"train": {"folder": "data/train", **counts}}))
     evaluate(run, "base", [sample(i, i < 10, 20.0 + i % 5, f"base {i}") for i in range(40)])

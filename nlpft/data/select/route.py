@@ -23,19 +23,20 @@ class Route:
         """Of the splits; one without a name where there are none."""
         return [split.name for split in self.splits] or [""]
 
-    def copies(self, row: Conversation, file: str) -> int:
-        """How many times a row of `file` is taken."""
-        weight = self.weights.get(file, 1.0)
-        return 1 if weight == 1 else copies(content_key(row), self.seed, weight)
+    def key(self, row: Conversation, file: str) -> int:
+        """What decides where a row of `file` goes; 0 where nothing is to be decided."""
+        return content_key(row) if len(self.splits) > 1 or self.weights.get(file, 1.0) != 1 else 0
 
-    def places(self, rows: Sequence[Conversation], file: str) -> dict[str, list[int]]:
-        """Numbers of the rows of each split that has any, each as often as it is taken."""
-        if len(self.splits) < 2 and self.weights.get(file, 1.0) == 1:
-            return {self.names[0]: list(range(len(rows)))} if rows else {}
-        out: dict[str, list[int]] = {}
+    def copies(self, key: int, file: str) -> int:
+        """How many times the row of that key is taken."""
         weight = self.weights.get(file, 1.0)
-        for number, row in enumerate(rows):
-            key = content_key(row)
-            times = 1 if weight == 1 else copies(key, self.seed, weight)
-            out.setdefault(split_of(key, self.seed, self.splits), []).extend([number] * times)
+        return 1 if weight == 1 else copies(key, self.seed, weight)
+
+    def places(self, keys: Sequence[int], file: str) -> dict[str, list[int]]:
+        """Numbers of the rows of each split that has any, each as often as it is taken; `keys` of the rows as they were read."""
+        if len(self.splits) < 2 and self.weights.get(file, 1.0) == 1:
+            return {self.names[0]: list(range(len(keys)))} if keys else {}
+        out: dict[str, list[int]] = {}
+        for number, key in enumerate(keys):
+            out.setdefault(split_of(key, self.seed, self.splits), []).extend([number] * self.copies(key, file))
         return {split: numbers for split, numbers in out.items() if numbers}
