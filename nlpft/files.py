@@ -11,6 +11,7 @@ from pathlib import Path
 from nlpft.errors import DataError, Interrupted, RunExists, UserError
 
 MADE_BY_US = ("nlpft.json", "results.json")  # one of them lies in every folder that may be replaced
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # there is no room for more
 
 
 def check_free(folder: Path, overwrite: bool = False) -> None:
@@ -45,6 +46,37 @@ def whole_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
         new.rename(folder)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def whole_file(path: Path, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary folder for `path` and the files that belong beside it: they move there if the block ends well, `path` last.
+
+    Otherwise nothing is left, and an earlier `path` stays as it was. Raises RunExists where `path` is there and may not be
+    replaced, DataError where it is a folder or nothing can be written there.
+    """
+    _check_file(path, overwrite)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".partial", dir=path.parent) as work:
+            yield Path(work)
+            made = sorted(Path(work).iterdir(), key=lambda file: file.name == path.name)
+            for file in made:  # all of them, before the first one moves
+                _check_file(path.with_name(file.name), overwrite=True)
+            for file in made:
+                file.replace(path.with_name(file.name))
+    except OSError as error:
+        remedy = "free space" if error.errno in FULL else "check the folder and who may write to it (ls -ld)"
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror}), and nothing was; {remedy} and call again"
+        ) from error
+
+
+def _check_file(path: Path, overwrite: bool) -> None:
+    if path.is_dir():
+        raise DataError(f"{path}: a folder, where a file is to be written; name a file")
+    if not overwrite and (path.exists() or path.is_symlink()):
+        raise RunExists(f"{path}: already there; choose another name or allow it by --overwrite")
 
 
 @contextlib.contextmanager

@@ -1,10 +1,13 @@
 """The command line: what is wrong gets one message, exit code 2 and no traceback."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import tiny
 
+import nlpft
 from nlpft import cli
 
 
@@ -24,6 +27,9 @@ from nlpft import cli
         ("convert good.json -o out --model TINY --format sharegtp", "did you mean 'sharegpt'"),
         ("convert good.json -o out --modle TINY", "--model"),
         ("convert good.json -o good.json/out --model TINY", "cannot be written"),
+        ("convert good.json -o TINY --to alpaca", "TINY: a folder"),
+        ("convert good.json -o good.json/out --to alpaca", "cannot be written"),
+        ("convert good.json -o out --to alpaca --duplicates exact", "--duplicates has no effect"),
         ("eval TINY --heldout gone.json -o out", "gone.json: no such file"),
         ("eval ./gone --heldout good.json -o out", "gone"),
         ("eval TINY --heldout other.json -o out", "other.json:1: unknown format"),
@@ -71,3 +77,12 @@ def test_no_command_shows_the_commands(capsys):
     assert cli.main(["--help"]) == 0
     assert "convert" in capsys.readouterr().out
     assert cli.main(["--version"]) == 0
+
+
+def test_python_m_nlpft_is_the_command(tmp_path):
+    def run(*words):
+        return subprocess.run([sys.executable, "-m", "nlpft", *words], capture_output=True, text=True, cwd=tmp_path)
+
+    assert run("--version").stdout.split() == [nlpft.__version__]
+    wrong = run("convrt")
+    assert (wrong.returncode, "did you mean 'convert'" in wrong.stderr) == (2, True)

@@ -22,7 +22,7 @@ from nlpft.data.identity import identity
 from nlpft.data.ledger import Ledger, dataset_rows
 from nlpft.data.options import Options
 from nlpft.data.pack import pack
-from nlpft.data.parity import InexactEngine, Parity, check_served
+from nlpft.data.parity import InexactEngine, Parity, auditor
 from nlpft.data.parts import Part
 from nlpft.data.read import check_whole, read
 from nlpft.data.rows import Bad
@@ -31,8 +31,7 @@ from nlpft.data.select.contamination import item_texts
 from nlpft.data.select.route import Route
 from nlpft.data.slices import CutOff, Slice, cut
 from nlpft.data.sources import Source
-from nlpft.data.spread import spread
-from nlpft.data.tokenize import Planner
+from nlpft.data.spread import beside, spread
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.data.work import Job
 from nlpft.errors import DataError
@@ -131,16 +130,16 @@ def _made(found: Sequence[Source], job: Job, processes: int, progress: Progress)
             sizes.append(piece.size)
             yield number, piece, dropped[number] if dropped else {}
 
-    reference = Planner(job.tokenizer.chat_template(job.options.template), job.tokenizer.by_reference())
-    for part in spread(work.converter, job, tasks(), processes):
-        if not made:
-            check_served(reference)  # here, where workers are busy, it costs least
-        for sample in part.samples:
-            parity.check(sample, reference)
-        part.samples = []
-        ledger.files[part.name].add(part.tally)
-        made.append(part)
-        progress(sum(sizes[: len(made)]), max(sum(sizes), sum(map(_bytes, found))))
+    with beside(auditor, job, processes) as audit:
+        audits = [audit([])]
+        for part in spread(work.converter, job, tasks(), processes):
+            audits.append(audit(part.samples))
+            part.samples = []
+            ledger.files[part.name].add(part.tally)
+            made.append(part)
+            progress(sum(sizes[: len(made)]), max(sum(sizes), sum(map(_bytes, found))))
+        for done in audits:
+            parity.add(done.result())
     if not job.options.allow_truncated:
         check_whole(cut_off)
     ledger.facts |= {"prompts": parity.as_dict(), "engine": job.tokenizer.engine, "proven": job.options.prove}

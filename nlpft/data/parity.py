@@ -4,7 +4,7 @@ Of each row all ids, encoded anew, and its prompts: a server renders the convers
 control tokens in the text, and encodes what stands between them as a whole.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from nlpft.data.engines import PROBES
 from nlpft.data.parts import Sample
 from nlpft.data.tokenize import Planner, encode
+from nlpft.data.work import Job
 from nlpft.errors import ModelError, RowRejected
 from nlpft.types import Conversation, Message
 
@@ -53,8 +54,30 @@ class Parity:
         else:
             self.different.append(f"{sample.conversation.source}, turn {turn + 1}")
 
+    def add(self, other: "Parity") -> None:
+        """Count `other`'s prompts too."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
     def as_dict(self) -> dict[str, object]:
         return dict(vars(self))
+
+
+def auditor(job: Job) -> Callable[[Sequence[Sample]], Parity]:
+    """What compares samples, for `beside`. Raises ModelError as `check_served` does, and InexactEngine as `Parity.check`."""
+    planner = Planner(job.tokenizer.chat_template(job.options.template), job.tokenizer.by_reference())
+    checked = []
+
+    def audit(samples: Sequence[Sample]) -> Parity:
+        if not checked:
+            check_served(planner)
+            checked.append(True)
+        found = Parity()
+        for sample in samples:
+            found.check(sample, planner)
+        return found
+
+    return audit
 
 
 def check_served(planner: Planner) -> None:

@@ -33,7 +33,7 @@ def _rows(found: Source, cut_off: CutOff | None) -> Iterator[Record | Bad]:
 def check_whole(cut_off: CutOff) -> None:
     """Raise DataError where a file was cut off, saying at which byte."""
     for name, what in cut_off.places.items():
-        raise DataError(f"{name}: {what}; was the download cut off? --allow-truncated takes the complete rows")
+        raise DataError(f"{name}: {what}; was the download cut off? --allow_truncated takes the complete rows")
 
 
 def file_bytes(path: Path) -> bytes:

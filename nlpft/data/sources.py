@@ -4,7 +4,9 @@ What a file is, its first bytes say before its ending does: JSON in a .txt file 
 """
 
 import atexit
+import contextlib
 import glob
+import os
 import re
 import shutil
 import sys
@@ -31,6 +33,7 @@ ENDINGS = (
 )  # of the files that are taken from a folder
 PACKED = (".gz", ".zst")
 NO_ROWS = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json"}  # they describe the data beside them
+BESIDE = (".ledger.json", ".rejected.jsonl")  # endings of what `nlpft convert --to` writes beside the conversations
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 STDIN = "-"
 HEAD, LINES = 4 << 20, 300  # bytes looked at, or lines
@@ -52,21 +55,26 @@ def find(names: Sequence[str], format: str = "auto") -> list[Source]:
     `format`: 'text' takes what is no JSON or table for plain text. Raises DataError where a name stands for nothing, or a file
     is none that nlpft reads.
     """
-    found: dict[Path, Source] = {}
+    found: dict[Path | None, Source] = {}
     for name in names:
         for shown, path in _files(name, format):
-            if path.resolve() not in found:
-                found[path.resolve()] = source(path, shown, format)
+            place = path and path.resolve()
+            if path and path.is_file():
+                found[place] = found.get(place) or source(path, shown, format)
+            elif place in found:
+                raise DataError(f"{shown}: named twice, but it can be read only once; save it as a file and name that")
+            else:
+                found[place] = source(_spooled(path, shown), shown, format)
     return list(found.values())
 
 
 def source(path: Path, name: str = "", format: str = "auto") -> Source:
     """What a file is. Raises DataError where it cannot be read, is empty, or is none that nlpft reads."""
     name = name or str(path)
-    head, whole = _head(path, "")
+    head, whole = _head(path, "", name)
     compression = stream.compression_of(head)
     if compression:
-        head, whole = _head(path, compression)
+        head, whole = _head(path, compression, name)
     kind, key = looks(head, name, ending_of(path), format, whole)
     if kind == "parquet" and compression:
         raise DataError(f"{name}: a packed parquet file; unpack it first (parquet is compressed by itself)")
@@ -87,7 +95,7 @@ def ending_of(path: Path) -> str:
     return next((e for e in reversed(endings) if e not in PACKED), "")
 
 
-def _head(path: Path, compression: Compression) -> tuple[bytes, bool]:
+def _head(path: Path, compression: Compression, name: str) -> tuple[bytes, bool]:
     """The file's first bytes, some hundred lines if they are short, and whether that is all of it."""
     head = bytearray()
     try:
@@ -97,15 +105,15 @@ def _head(path: Path, compression: Compression) -> tuple[bytes, bool]:
                 return bytes(head), False
     except stream.Damaged as error:
         if not head:
-            raise DataError(f"{path}: {error}; was the download cut off?") from None
+            raise DataError(f"{name}: {error}; was the download cut off?") from None
     return bytes(head), True
 
 
-def _files(name: str, format: str) -> Iterator[tuple[str, Path]]:
-    """Each file's name in messages and its path."""
+def _files(name: str, format: str) -> Iterator[tuple[str, Path | None]]:
+    """Each file's name in messages and its path; None for standard input."""
     path = Path(name)
     if name == STDIN:
-        yield "stdin", _spooled()
+        yield "stdin", None
     elif path.is_dir():
         yield from ((str(file), file) for file in _in_folder(path, name, format))
     elif path.exists():
@@ -123,24 +131,51 @@ def _files(name: str, format: str) -> Iterator[tuple[str, Path]]:
 
 
 def _in_folder(folder: Path, name: str, format: str) -> list[Path]:
+    """The data files in a folder and below it, sorted; what is hidden and what a saved dataset consists of is left out."""
     endings = {*ENDINGS, ".md"} if format == "text" else set(ENDINGS)
-    try:
-        files = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder)))
-    except OSError as error:
-        raise stream.cannot_read(folder, error) from error
-    saved = any(path.suffix == ".arrow" for path in files)
-    none = NO_ROWS | {"state.json"} if saved else NO_ROWS
-    found = [path for path in files if ending_of(path) in endings and path.name not in none]
+    files, saved = [], False
+    for place, folders, there in os.walk(folder, onerror=_refuse):
+        if _is_saved(there):
+            saved |= Path(place) == folder
+            folders.clear()
+            continue
+        folders[:] = [below for below in folders if not _hidden(below)]
+        files += [Path(place, file) for file in there if not (_hidden(file) or file in NO_ROWS or _made(file, there))]
+        saved |= Path(place) == folder and any(file.endswith(".arrow") for file in there)
+    found = sorted(path for path in files if ending_of(path) in endings and _is_data(path))
     if not found:
-        hint = "; it holds a saved dataset: export that by `to_parquet` first" if saved else ""
+        hint = "; it holds a saved dataset: name the files that it was made from, or export it by `to_parquet`"
         raise DataError(
-            f"{name}: no data files in this folder (looked for {' '.join(sorted(endings))}, also packed){hint}"
+            f"{name}: no data files in this folder (looked for {' '.join(sorted(endings))}, also packed)"
+            + (hint if saved else "")
         )
     return found
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith((".", "__")) for part in path.parts)
+def _refuse(error: OSError) -> None:
+    raise stream.cannot_read(Path(error.filename), error) from error
+
+
+def _is_saved(names: Sequence[str]) -> bool:
+    """Whether a folder of these files is a dataset that nlpft or `datasets` has written, perhaps from the files beside it."""
+    return "nlpft.json" in names or {"state.json", "dataset_info.json"} <= set(names)
+
+
+def _made(name: str, names: Sequence[str]) -> bool:
+    """Whether a file is what `nlpft convert --to` writes beside the conversations."""
+    return any(name.endswith(ending) and name.removesuffix(ending) in names for ending in BESIDE)
+
+
+def _is_data(path: Path) -> bool:
+    """Whether a path is to be read: no pipe or device, but a broken link, so that the file that is missing gets named."""
+    try:
+        return path.is_file() or not path.exists()
+    except OSError as error:
+        raise stream.cannot_read(path, error) from error
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith((".", "__"))
 
 
 def _matching(pattern: str) -> Iterator[tuple[str, Path]]:
@@ -179,11 +214,18 @@ def _from_hub(name: str) -> Path:
         raise DataError(f"{name}: the download failed: {error}") from error
 
 
-def _spooled() -> Path:
-    """Standard input in a temporary file, so that it can be hashed and read by several processes."""
+def _spooled(path: Path | None, name: str) -> Path:
+    """Standard input or a pipe in a temporary file, so that it can be hashed and read by several processes."""
     folder = Path(tempfile.mkdtemp(prefix="nlpft-stdin-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    path = folder / "stdin"
-    with path.open("wb") as file:
-        shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
-    return path
+    spool = folder / (path.name if path else "stdin")  # its ending may tell the kind
+    try:
+        opened = path.open("rb") if path else contextlib.nullcontext(sys.stdin.buffer)
+    except OSError as error:
+        raise stream.cannot_read(Path(name), error) from error
+    try:
+        with opened as file, spool.open("wb") as out:
+            shutil.copyfileobj(file, out, 1 << 20)
+    except OSError as error:
+        raise DataError(f"{name}: cannot be copied to {folder}: {error.strerror or error}; save it as a file") from error
+    return spool

@@ -1,5 +1,6 @@
 """One function over many tasks in several processes: results in the order of the tasks, few tasks on their way at a time."""
 
+import contextlib
 import ctypes
 import gc
 import os
@@ -18,6 +19,7 @@ from nlpft.errors import Interrupted
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+AHEAD = 8  # tasks on their way for each process: whoever takes the results may be busy with one for a while
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 _function: Callable[..., Any] | None = None
@@ -41,7 +43,7 @@ def spread(
         try:
             for task in tasks:
                 waiting.append(pool.submit(_call, *task))
-                while len(waiting) > 2 * processes:
+                while len(waiting) > AHEAD * processes:
                     yield waiting.pop(0).result()
             while waiting:
                 yield waiting.pop(0).result()
@@ -53,6 +55,29 @@ def spread(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+@contextlib.contextmanager
+def beside(make: Callable[[Job], Callable[..., Result]], job: Job, processes: int) -> Iterator[Callable[..., Future]]:
+    """What hands a task to `make(job)` in a process of its own, which others do not wait for; with one process, here."""
+    if processes == 1:
+        yield _AtOnce(make(job))
+        return
+    with ProcessPoolExecutor(1, engines.process_context(), _start, (make, job, os.getpid())) as pool:
+        yield lambda *task: pool.submit(_call, *task)
+
+
+class _AtOnce:
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *task: Any) -> Future:
+        done: Future = Future()
+        try:
+            done.set_result(self._function(*task))
+        except Exception as error:  # noqa: BLE001 - whoever asks for the result gets it
+            done.set_exception(error)
+        return done
 
 
 def _start(make: Callable[[Job], Callable[..., Any]], job: Job, parent: int) -> None:

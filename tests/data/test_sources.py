@@ -5,6 +5,7 @@ import io
 import json
 import os
 import sys
+import threading
 from types import SimpleNamespace
 
 import huggingface_hub
@@ -91,6 +92,47 @@ def test_standard_input_is_spooled_so_that_it_can_be_read_again(monkeypatch):
     assert found.path.stat().st_size == len(ROW) * 3
 
 
+def test_standard_input_named_twice_is_refused(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(ROW.encode())))
+    with pytest.raises(DataError, match="stdin: named twice, but it can be read only once"):
+        find(["-", "-"])
+
+
+def test_a_pipe_is_spooled_so_that_it_can_be_read_again_and_keeps_its_name(tmp_path):
+    pipe = tmp_path / "rows.csv"  # its ending tells the kind
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=["a,b\n1,2\n"], daemon=True)
+    writer.start()
+    (found,) = find([str(pipe)])
+    writer.join()
+    assert (found.name, found.kind) == (str(pipe), "csv")
+    for _ in range(2):
+        assert [(r.data, r.source) for r in read(found)] == [({"a": "1", "b": "2"}, f"{pipe}:2")]
+
+
+def test_a_pipe_named_twice_is_refused_before_it_is_waited_for(tmp_path):
+    pipe = tmp_path / "rows.jsonl"
+    os.mkfifo(pipe)
+    threading.Thread(target=pipe.write_text, args=[ROW], daemon=True).start()
+    with pytest.raises(DataError, match=r"rows\.jsonl: named twice"):
+        find([str(pipe), str(pipe)])
+
+
+def test_a_descriptor_of_the_shell_is_read_as_a_file(tmp_path):
+    reader, writer = os.pipe()
+    os.write(writer, ROW.encode() * 2)
+    os.close(writer)
+    (found,) = find([f"/dev/fd/{reader}"])
+    os.close(reader)
+    assert len(list(read(found))) == len(list(read(found))) == 2
+
+
+def test_a_packed_input_cut_off_in_its_first_bytes_is_named_as_the_user_wrote_it(monkeypatch):
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(gzip.compress(ROW.encode())[:10])))
+    with pytest.raises(DataError, match=r"^stdin: the compressed data end too early"):
+        find(["-"])
+
+
 def test_a_fingerprint_stands_for_the_bytes_not_the_name(tmp_path):
     make(tmp_path, "a.json", "b.json")
     make(tmp_path, "c.json", text=ROW + " ")
@@ -140,6 +182,51 @@ def test_a_pattern_and_a_folder_without_data_are_named(tmp_path):
 def test_a_saved_dataset_is_told_from_a_folder_of_files(tmp_path):
     make(tmp_path, "state.json", "dataset_info.json", "data-00000-of-00001.arrow")
     with pytest.raises(DataError, match=r"saved dataset.*to_parquet"):
+        find([str(tmp_path)])
+
+
+@pytest.mark.parametrize("named", ["saved", "saved/train"])
+def test_a_dataset_that_nlpft_has_made_is_told_from_a_folder_of_files(tmp_path, named):
+    make(tmp_path / "saved", "nlpft.json", "ledger.json", "rejected.jsonl", "dataset_dict.json", "train/nlpft.json")
+    with pytest.raises(DataError, match=r"saved dataset: name the files that it was made from"):
+        find([str(tmp_path / named)])
+
+
+def test_a_folder_does_not_stand_for_the_datasets_in_it(tmp_path):
+    make(tmp_path, "rows.json", "sub/rows.json", "state.json")
+    make(tmp_path / "ours", "nlpft.json", "ledger.json", "rejected.jsonl", "train/data.json")
+    make(tmp_path / "sub/theirs", "state.json", "dataset_info.json", "rows.jsonl")
+    make(tmp_path / ".ours.partial", "rows.jsonl")
+    assert names(find([str(tmp_path)])) == [
+        f"{tmp_path}/{name}" for name in ("rows.json", "state.json", "sub/rows.json")
+    ]
+
+
+def test_a_folder_stands_for_exported_conversations_without_what_lies_beside_them(tmp_path):
+    make(tmp_path, "a.jsonl", "a.jsonl.ledger.json", "a.jsonl.rejected.jsonl", "b.rejected.jsonl")
+    assert names(find([str(tmp_path)])) == [f"{tmp_path}/{name}" for name in ("a.jsonl", "b.rejected.jsonl")]
+
+
+def test_a_folder_below_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    make(tmp_path, "a.json", "closed/b.json")
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match=r"closed: cannot be read: Permission denied; check"):
+        find([str(tmp_path)])
+
+
+def test_a_broken_link_in_a_folder_is_named_and_a_pipe_in_it_is_not_waited_for(tmp_path):
+    make(tmp_path, "a.json")
+    os.mkfifo(tmp_path / "pipe.json")
+    assert names(find([str(tmp_path)])) == [f"{tmp_path}/a.json"]
+    (tmp_path / "b.json").symlink_to(tmp_path / "gone")
+    with pytest.raises(DataError, match=r"b\.json: no such file"):
         find([str(tmp_path)])
 
 
