@@ -1,12 +1,13 @@
-"""Training steps of nlpft and of TRL side by side: tokens a second, utilisation, memory, time to the first step, on random weights.
+"""Training steps of nlpft and of TRL side by side on random weights: tokens a second, utilisation, memory, start-up.
 
 python scripts/bench_train.py --lengths LENGTHS_DIR --jobs 8b-lora 1b-full --suites trl nlpft
 
-LENGTHS_DIR holds sharegpt.json and alpaca.json: lists of conversations, each a list of [learnt 0 or 1, tokens]. Each job runs in a
-process of its own; tokens are real ones, without padding. TRL runs at the setting that is its fastest, where it is installed.
+LENGTHS_DIR holds sharegpt.json and alpaca.json: lists of conversations, each a list of [learnt 0 or 1, tokens]. Each job runs
+in a process of its own; tokens are real ones, without padding. TRL runs at the setting that is its fastest on a GPU.
 """
 
 import argparse
+import itertools
 import json
 import os
 import random
@@ -134,8 +135,9 @@ def run_nlpft(job: Job, data: list[dict[str, list[int]]], options: argparse.Name
     off = check_isolation(model, to_device(packed.probe(SHAPES[job.shape]["vocab_size"], micro), accelerator.device))
     settings = DataConfig(max_length=job.pack, packs_per_step=job.packs, packs_per_micro_batch=micro)
     steps = packed.steps(settings, 0, Share())
-    packs = [rows for epoch in range(99) for rows in packed.packs(0, epoch)][: job.steps * job.packs]
-    tokens = [sum(int(packed.columns.lengths[r].sum()) for r in packs[i : i + job.packs]) for i in range(0, len(packs), job.packs)]
+    epochs = (packed.packs(0, epoch) for epoch in itertools.count())
+    cut = (packs[i : i + job.packs] for packs in epochs for i in range(0, len(packs), job.packs))
+    tokens = [int(sum(packed.columns.lengths[r].sum() for r in step)) for step in islice(cut, job.steps)]
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     losses: list[float] = []

@@ -21,7 +21,7 @@ FLOORS = [
     {"tuning", "objectives", "search"},
     {"training", "evaluation"},
     {"cli"},
-    {"commands", "recipes"},
+    {"__main__", "commands", "recipes"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 HEAVY = ("pandas", "torch", "transformers", "datasets", "peft", "accelerate", "lm_eval")

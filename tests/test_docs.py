@@ -33,12 +33,14 @@ def test_your_own_data_runs_from_file_to_report(tmp_path, tiny_folder, monkeypat
     tiny.write_json(tmp_path / "heldout.json", rows[:4])
     nlpft_commands = [command for command in COMMANDS[3:] if command]
     assert [shlex.split(c)[:2] for c in nlpft_commands] == [
-        ["nlpft", name] for name in ("convert", "inspect", "train", "eval", "eval", "compare")
+        ["nlpft", name] for name in ("convert", "inspect", "train", "eval", "eval", "compare", "convert")
     ]
+    talk = [{"who": "user", "text": "word"}, {"who": "tutor", "text": "reply"}]
+    tiny.write_jsonl(tmp_path / "talks.jsonl", [{"dialog": talk}])
     own = {"smollm2-135m": str(tiny_folder)}
     for command in [*nlpft_commands, *PROSE_COMMANDS]:
         words = [own.get(word, word) for word in shlex.split(command)[1:]]
-        if words[0] == "train":  # the recipe's default model is not the tiny one
+        if words[0] in ("train", "convert"):  # the default model is not the tiny one
             words += ["--model", str(tiny_folder)]
         assert cli.main(words) == 0, command
     assert len(PROSE_COMMANDS) == 3

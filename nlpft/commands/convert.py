@@ -25,7 +25,7 @@ class Config(Options):
     files: tyro.conf.Positional[tuple[str, ...]] = ()
     """Files, globs or folders, a hub dataset id, or - for standard input: JSON, JSONL,
     parquet, CSV, TSV, text, also .gz and .zst."""
-    output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path()
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
     """Folder for the dataset (`datasets.load_from_disk` opens it), or the JSONL file of --to."""
     model: Annotated[str, tyro.conf.arg(aliases=["-m"])] = "smollm2-135m"
     """Model whose tokenizer and chat template are used: a hub id, a local folder, or smollm2-135m."""
@@ -38,15 +38,15 @@ class Config(Options):
 
 
 def run(config: Config) -> int:
-    check(config)
+    output = check(config)
     if config.to != "dataset":
-        return _export(config)
+        return _export(config, output)
     tokenizer = TextTokenizer(resolve(config.model, weights=False))
     check_length(config.max_length, tokenizer.context, config.model)
     with _progress() as progress:
         made = convert(
             config.files,
-            config.output,
+            output,
             tokenizer,
             config,
             model=config.model,
@@ -57,24 +57,26 @@ def run(config: Config) -> int:
     return _exit_code(made.summary, config)
 
 
-def _export(config: Config) -> int:
-    summary = export(config.files, config.output, config.to, config, config.overwrite, config.allow_truncated)
+def _export(config: Config, output: Path) -> int:
+    summary = export(config.files, output, config.to, config, config.overwrite)
     console = Console()
     console.print(outcomes(summary))
-    console.print(f"-> {config.output}", soft_wrap=True)
+    console.print(f"-> {output}", soft_wrap=True)
+    _show_files(console, summary)
     return _exit_code(summary, config)
 
 
-def check(config: Config) -> None:
-    """Raise ConfigError where something is missing."""
+def check(config: Config) -> Path:
+    """The output. Raises ConfigError where something is missing."""
     if not config.files:
         raise ConfigError("no input: name the files to convert")
-    if config.output == Path():
+    if config.output is None:
         raise ConfigError("no output: name a folder for the dataset by -o")
     if not 0 <= config.max_rejected <= 1:
         raise ConfigError(f"max_rejected {config.max_rejected:g}: a share of the rows, from 0 to 1")
     if config.workers < 0:
         raise ConfigError(f"workers {config.workers}: a number of processes, or 0 for one for each core")
+    return config.output
 
 
 def check_length(length: int | None, context: int | None, model: str) -> None:
@@ -92,19 +94,33 @@ def show(made: Converted) -> None:
         console.print("already converted from the same files with the same settings", style="dim")
     console.print(outcomes(summary))
     share = summary["learnt_tokens"] / max(1, summary["tokens"])
-    console.print(f"{summary['tokens']:,} tokens, {share:.0%} of them learnt -> {made.folder}", soft_wrap=True)
-    for split, packs in summary["packs"].items():
-        if packs.get("packs"):
-            name = "" if split == "all" else f"{split}: "
-            console.print(
-                f"{name}{packs['rows']:,} rows fill {packs['packs']:,} packs of {packs['pack_length']:,} by {packs['fill']:.1%}"
-            )
+    tokens = sum(facts["tokens"] for facts in summary["packs"].values())
+    console.print(f"{tokens:,} tokens, {share:.0%} of them learnt -> {made.folder}", soft_wrap=True)
+    for split, facts in summary["packs"].items():
+        name = "" if split == "all" else f"{split}: "
+        packed = (
+            f" fill {facts['packs']:,} packs of {facts['pack_length']:,} by {facts['fill']:.1%}"
+            if facts.get("packs")
+            else ""
+        )
+        console.print(f"{name}{facts['rows']:,} rows, {facts['tokens']:,} tokens{packed}")
+    _show_files(console, summary)
+    for place in summary["prompts"]["different"]:
+        console.print(
+            f"warning: {place}: its prompt has other tokens in training than when it is served; please report the model",
+            style="yellow",
+            soft_wrap=True,
+        )
+    if summary["rejected"]:
+        console.print(f"rejected rows with places and remedies: {made.folder / 'rejected.jsonl'}", soft_wrap=True)
+
+
+def _show_files(console: Console, summary: dict[str, Any]) -> None:
+    """What is worth knowing of how the files were read."""
     for name, key in summary.get("rows_below_key", {}).items():
         console.print(f"{name}: its rows are the list below its key {key!r}", soft_wrap=True)
     for name, place in summary.get("cut_off", {}).items():
         console.print(f"warning: {name}: {place}", style="yellow", soft_wrap=True)
-    if summary["rejected"]:
-        console.print(f"rejected rows with places and remedies: {made.folder / 'rejected.jsonl'}", soft_wrap=True)
 
 
 def outcomes(summary: dict[str, Any]) -> Table:

@@ -75,7 +75,8 @@ def convert(
     found = sources.find([str(name) for name in names], options.format)
     splits, weights = settings.check(options, [source.name for source in found])
     route = Route(splits, weights, options.seed)
-    info = identity(found, tokenizer, tokenizer.chat_template(options.template), options, model)
+    benchmarks = sources.find(list(options.contamination), "auto")
+    info = identity(found, benchmarks, tokenizer, tokenizer.chat_template(options.template), options, model)
     if known := _known(output, info, options):
         return known
     with locked(output):
@@ -83,7 +84,7 @@ def convert(
             return known
         with resumable_folder(output, info["fingerprint"], overwrite) as (new, folder):
             limit = options.max_length or tokenizer.context or NO_LIMIT
-            job = Job(tokenizer, options, limit, folder, route)
+            job = Job(tokenizer, options, limit, folder, route, tuple(benchmarks))
             ledger, made = _run(found, job, progress or (lambda done, size: None))
             if not dataset_rows(ledger.total.summary()):
                 raise DataError(_nothing_kept(ledger, folder, len(made)))
@@ -191,7 +192,7 @@ def _left_out(found: Sequence[Source], job: Job, processes: int) -> list[Dropped
         return []
     folder = job.parts.with_name("look")
     folder.mkdir(exist_ok=True)
-    looker = Looker(job, first_pass.benchmark_index(job.options), folder)
+    looker = Looker(job, first_pass.benchmark_index(job.benchmarks, job.options.contamination_words), folder)
     looks = list(spread(first_pass.looker, looker, enumerate(_slices(found, CutOff())), processes))
     return first_pass.decide(looks, job.options, folder)
 

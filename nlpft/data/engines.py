@@ -41,7 +41,9 @@ PROBES = (
     "http://example.com/a?b=c&d=%20#e foo_bar-baz...!!! ----- ======",
     "'s 'S 'll 'LL ''' \u2019s",
 )
-MARKS = [chr(point) for point in range(0x110000) if unicodedata.combining(chr(point))]  # they are composed and reordered
+MARKS = [
+    chr(point) for point in range(0x110000) if unicodedata.combining(chr(point))
+]  # they are composed and reordered
 OTHERS = ("a{}\u0301b", "a\u0301{}b", "a{}\u0323b", "a\u0323{}b")
 MARKED = [form.format(mark) for mark in MARKS for form in OTHERS]
 SAMPLE = 50_000  # characters made of the vocabulary's words that engines are compared on
@@ -120,8 +122,10 @@ def process_context() -> multiprocessing.context.BaseContext:
 
 
 def compare(spec: bytes, texts: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
-    """Load time (s), speed (MB/s, one thread) and unfit characters of the engines whose ids are those of `tokenizers` on PROBES, on
-    words of the vocabulary and on `texts`, which they are timed on."""
+    """Load time (s), speed (MB/s, one thread) and unfit characters of the engines that give the ids of `tokenizers`.
+
+    They are compared on PROBES, on words of the vocabulary and on `texts`, on which they are timed.
+    """
     checks = [*PROBES, *_words(spec)]
     timed = list(texts) or checks
     size = sum(len(text.encode()) for text in timed)

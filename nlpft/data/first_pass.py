@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nlpft.data import sources
 from nlpft.data.read import read
 from nlpft.data.rows import Bad
 from nlpft.data.select import contamination, duplicates
@@ -17,6 +16,7 @@ from nlpft.data.select.contamination import Index, Overlap, item_texts
 from nlpft.data.select.keys import content_key
 from nlpft.data.select.settings import Selection
 from nlpft.data.slices import Slice
+from nlpft.data.sources import Source
 from nlpft.data.work import Job, Worker
 from nlpft.errors import DataError, RowRejected
 
@@ -76,11 +76,9 @@ def is_needed(selection: Selection) -> bool:
     return selection.duplicates != "keep" or bool(selection.contamination)
 
 
-def benchmark_index(selection: Selection) -> Index | None:
-    """The items of the benchmark files; None where there are none. Raises DataError where one cannot be read as a whole."""
-    if not selection.contamination:
-        return None
-    return contamination.index(_items(selection.contamination), selection.contamination_words)
+def benchmark_index(files: Sequence[Source], words: int) -> Index | None:
+    """The items of benchmark files by runs of `words`; None without files. Raises DataError where one is not whole."""
+    return contamination.index(_items(files), words) if files else None
 
 
 def decide(looks: Sequence[Look], selection: Selection, folder: Path) -> list[Dropped]:
@@ -114,8 +112,8 @@ def _duplicates(
         yield i, number, RowRejected(reason, f"of {source}")
 
 
-def _items(names: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    for source in sources.find(names, "auto"):
+def _items(files: Sequence[Source]) -> Iterator[tuple[str, list[str]]]:
+    for source in files:
         for record in read(source):
             if isinstance(record, Bad):
                 raise DataError(f"{record.source}: {record.error}; a benchmark's file must be readable as a whole")

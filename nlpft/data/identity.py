@@ -24,7 +24,12 @@ DECIDE_NOTHING = ("workers", "allow_truncated")
 
 
 def identity(
-    found: Sequence[Source], tokenizer: TextTokenizer, template: ChatTemplate, options: Options, model: str
+    found: Sequence[Source],
+    benchmarks: Sequence[Source],
+    tokenizer: TextTokenizer,
+    template: ChatTemplate,
+    options: Options,
+    model: str,
 ) -> dict[str, Any]:
     """What the dataset is made from; its fingerprint covers the files' bytes and all that decides the tokens."""
     decided_by = {f.name: getattr(options, f.name) for f in fields(Options) if f.name not in DECIDE_NOTHING}
@@ -33,7 +38,7 @@ def identity(
     names = [source.name for source in found]
     facts = [decided_by, limit, template.hash, template.tokens, today, tokenizer.hash, _code(), _own(options), names]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=repr).encode())
-    for source in [*found, *sources.find(list(options.contamination), "auto")]:
+    for source in [*found, *benchmarks]:
         digest.update(sources.fingerprint(source).encode())
     return {
         "model": model,

@@ -66,7 +66,7 @@ class Parity:
 def auditor(job: Job) -> Callable[[Sequence[Sample]], Parity]:
     """What compares samples, for `beside`. Raises ModelError as `check_served` does, and InexactEngine as `Parity.check`."""
     planner = Planner(job.tokenizer.chat_template(job.options.template), job.tokenizer.by_reference())
-    checked = []
+    checked: list[bool] = []
 
     def audit(samples: Sequence[Sample]) -> Parity:
         if not checked:
@@ -108,7 +108,9 @@ def _prompts(row: Conversation, planner: Planner) -> Iterator[tuple[int, str]]:
         before = row.messages[:turn]
         try:
             segments = planner.template.segments(before, True, row.tools)
-        except RowRejected:  # what stands before the last answer may be shown otherwise when an earlier one is asked for
+        except (
+            RowRejected
+        ):  # what stands before the last answer may be shown otherwise when an earlier one is asked for
             continue
         # A server would take control strings in a text for control tokens; training never does.
         if not _spells_control(segments, planner):

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,11 +28,16 @@ class Sample(NamedTuple):
 
     def as_json(self) -> dict[str, Any]:
         found = self.conversation
-        return {"messages": [tuple(m) for m in found.messages], "tools": found.tools, "source": found.source, "ids": self.ids}
+        return {
+            "messages": [tuple(m) for m in found.messages],
+            "tools": found.tools,
+            "source": found.source,
+            "ids": self.ids,
+        }
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Sample":
-        messages = tuple(Message(*m[:3], tuple(m[3])) for m in values["messages"])
+        messages = tuple(Message(m[0], m[1], m[2], tuple(m[3])) for m in values["messages"])
         return cls(Conversation(messages, tuple(values["tools"]), source=values["source"]), values["ids"])
 
 
@@ -50,7 +56,7 @@ def write(
 ) -> None:
     """Write part `number`: its rows by split, its rejected rows, and last its counts."""
     for split, batch in batches.items():
-        _whole(part_path(folder, number, split), lambda path, batch=batch: store.write_part(path, [batch]))
+        _whole(part_path(folder, number, split), partial(store.write_part, batches=[batch]))
     lines = [json.dumps(r.as_dict(remedy(r.why.reason)), ensure_ascii=False) + "\n" for r in rejections]
     if lines:
         text = "".join(lines).encode("utf-8", "backslashreplace")
@@ -83,6 +89,6 @@ def _counts_path(folder: Path, number: int) -> Path:
 
 
 def _whole(path: Path, make: Callable[[Path], Any]) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # a killed call's worker may still be writing
-    make(partial)
-    os.replace(partial, path)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.partial")  # a killed call's worker may still be writing
+    make(unfinished)
+    os.replace(unfinished, path)

@@ -16,7 +16,7 @@ REMEDIES = {
     rows.DUPLICATE_KEY: "leave one of the two: which one is meant, only you can say",
     rows.OTHER_WIDTH: "give the row as many fields as the table has columns; quote fields that hold the separator",
     # how long it is, and its tokens
-    "too long": "raise --max_length (up to the model's context), or let turns go and texts be cut: --too_long newest --long_turn any",
+    "too long": "raise --max_length, or let turns go and texts be cut: --too_long newest --long_turn any",
     prove.LOST_BYTES: "these control bytes have no token in this model: delete them, or take --repairs.lost_bytes",
     prove.WRONG_TEXT: REPORT,
     prove.WRONG_MASK: REPORT,

@@ -227,5 +227,7 @@ def _spooled(path: Path | None, name: str) -> Path:
         with opened as file, spool.open("wb") as out:
             shutil.copyfileobj(file, out, 1 << 20)
     except OSError as error:
-        raise DataError(f"{name}: cannot be copied to {folder}: {error.strerror or error}; save it as a file") from error
+        raise DataError(
+            f"{name}: cannot be copied to {folder}: {error.strerror or error}; save it as a file"
+        ) from error
     return spool

@@ -90,7 +90,8 @@ def _save(made: Vocabulary, path: Path) -> None:
     if known is not None:
         _, ends, data = known.buffers()
         arrays |= {"ends": np.frombuffer(ends, np.int32), "data": np.frombuffer(data, np.uint8)}
-    facts = {"hash": made.hash, "special": made.special, "may_prefix": made.may_prefix, "normalizer": made.normalizer, "unknown": made.unknown}
+    facts = {"hash": made.hash, "special": made.special, "may_prefix": made.may_prefix, "normalizer": made.normalizer}
+    facts |= {"unknown": made.unknown}
     out = io.BytesIO()
     arrays |= {"facts": np.frombuffer(orjson.dumps(facts), np.uint8), "is_special": made.is_special}
     np.savez(out, **arrays)  # type: ignore[arg-type]
@@ -110,7 +111,9 @@ def _load(path: Path) -> Vocabulary:
         lacking, whole, part, plain = texts
         is_special = found["is_special"]
     kept = (facts["may_prefix"], facts["normalizer"])
-    return Vocabulary(facts["hash"], facts["special"], is_special, facts["unknown"], known, lacking, *kept, whole, part, plain)
+    return Vocabulary(
+        facts["hash"], facts["special"], is_special, facts["unknown"], known, lacking, *kept, whole, part, plain
+    )
 
 
 def _token_bytes(spec: dict[str, Any]) -> pa.Array | None:

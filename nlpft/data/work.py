@@ -10,21 +10,23 @@ import pyarrow as pa
 
 from nlpft.data import parts, prove, truncate
 from nlpft.data.columns import int32, strings, values
-from nlpft.data.conversation import as_text, conversation
+from nlpft.data.conversation import as_text
 from nlpft.data.ledger import Rejection
 from nlpft.data.options import Options
 from nlpft.data.parts import Part, Sample
+from nlpft.data.reading import read_conversations
 from nlpft.data.rejection import rejection
-from nlpft.data.rows import Bad, Rows, rows
+from nlpft.data.rows import Bad
 from nlpft.data.select.route import NO_COPY, Route
 from nlpft.data.slices import Slice
+from nlpft.data.sources import Source
 from nlpft.data.tokenize import Planner, Row, Tokens, classes, encode
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.data.truncate import Shortened
 from nlpft.errors import RowRejected
 from nlpft.formats._fields import Columns
 from nlpft.templates._rowwise import NO_TOOLS
-from nlpft.types import IGNORE, Conversation
+from nlpft.types import IGNORE, Conversation, Record
 
 SAMPLE, FIRST_SAMPLE = 1, 16  # rows of a part, of the first part, that are compared with what `tokenizers` gives
 LONGEST_SAMPLE = 1_024  # tokens; `tokenizers` is slow
@@ -39,6 +41,7 @@ class Job:
     limit: int  # tokens of the longest row
     parts: Path  # the folder that parts are written to
     route: Route = Route()
+    benchmarks: tuple[Source, ...] = ()  # files whose items are not to be learnt
 
 
 class Entry(NamedTuple):
@@ -89,9 +92,9 @@ class Worker:
         known = parts.finished(self.job.parts, number)
         if known is not None:
             return known
-        desk = _Desk(Part(piece.name), rows(piece))
-        desk.part.tally.rows_read = len(desk.read.records)
-        entries = list(self._entries(desk, dropped))
+        desk = _Desk(Part(piece.name))
+        entries = list(self._entries(desk, piece, dropped))
+        desk.part.tally.rows_read = len(desk.records)
         done = self._fit(desk, self._encode(desk, entries))
         batches = self._batches(desk, done, SAMPLE if number else FIRST_SAMPLE)
         rejections = [rejection for _, rejection in sorted(desk.rejections.items())]
@@ -100,28 +103,24 @@ class Worker:
 
     def usable(self, piece: Slice) -> list[tuple[int, Conversation]]:
         """The rows that would be in the dataset, by number in the slice, as they were read."""
-        desk = _Desk(Part(piece.name), rows(piece))
-        entries = list(self._entries(desk, {}))
+        desk = _Desk(Part(piece.name))
+        entries = list(self._entries(desk, piece, {}))
         done = self._fit(desk, self._encode(desk, entries))
         there = {entry.record for one in done for entry in one.entries}
         return [(entry.record, entry.conversation) for entry in entries if entry.record in there]
 
-    def _entries(self, desk: "_Desk", dropped: Mapping[int, RowRejected]) -> Iterator[Entry]:
-        options, route, name = self.job.options, self.job.route, desk.part.name
-        for i, record in enumerate(desk.read.records):
-            try:
-                if isinstance(record, Bad):
-                    raise record.error
-                if i in dropped:
-                    raise dropped[i]
-                found = conversation(record, options, i in desk.read.suspect)
-                key = route.key(found, name)
-                if not route.copies(key, name):
-                    raise RowRejected(NO_COPY)
-            except RowRejected as why:
-                desk.reject(i, why, options.columns)
-                continue
-            yield Entry(found, i, key, found.notes)
+    def _entries(self, desk: "_Desk", piece: Slice, dropped: Mapping[int, RowRejected]) -> Iterator[Entry]:
+        options, route = self.job.options, self.job.route
+        for i, record, found in read_conversations(piece, options):
+            desk.records.append(record)
+            found = dropped.get(i, found)
+            key = 0 if isinstance(found, RowRejected) else route.key(found, piece.name)
+            if not route.copies(key, piece.name) and not isinstance(found, RowRejected):
+                found = RowRejected(NO_COPY)
+            if isinstance(found, RowRejected):
+                desk.reject(i, found, options.columns)
+            else:
+                yield Entry(found, i, key, found.notes)
 
     def _encode(self, desk: "_Desk", entries: Sequence[Entry]) -> list[Done]:
         """Entries with their tokens, proven; what cannot be rendered or proven is rejected."""
@@ -227,7 +226,7 @@ class Worker:
         done = [split_raw(one, self.job.limit) for one in done]
         entries = [entry for one in done for entry in one.entries]
         batch = _joined([one.tokens.batch() for one in done])
-        records = desk.read.records
+        records = desk.records
         batch = batch.append_column("source", strings([records[e.record].source for e in entries]))
         batch = batch.append_column("notes", strings(["; ".join(_all_notes(e)) for e in entries]))
         if len(done) > 1:
@@ -258,11 +257,11 @@ class _Desk:
     """What is known of a slice while it is worked on."""
 
     part: Part
-    read: Rows
+    records: list[Record | Bad] = field(default_factory=list)
     rejections: dict[int, Rejection] = field(default_factory=dict)  # by number of the row
 
     def reject(self, number: int, why: RowRejected, columns: Columns) -> None:
-        self.rejections[number] = rejection(self.read.records[number], why, columns)
+        self.rejections[number] = rejection(self.records[number], why, columns)
         self.part.tally.reject(why)
 
 

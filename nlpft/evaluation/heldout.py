@@ -15,11 +15,11 @@ from torch import nn
 
 from nlpft import losses
 from nlpft.data.collate import Columns, collate
-from nlpft.data.conversation import Reading, conversation
+from nlpft.data.conversation import Reading
 from nlpft.data.pack import pack
 from nlpft.data.read import check_whole
+from nlpft.data.reading import read_conversations
 from nlpft.data.repair import Repairs
-from nlpft.data.rows import Bad, rows
 from nlpft.data.slices import CutOff, cut
 from nlpft.data.sources import source
 from nlpft.data.tokenize import tokenize
@@ -51,7 +51,7 @@ class HeldOut:
 def load(
     path: Path, tokenizer: TextTokenizer, template: ChatTemplate, format: str = "auto", limit: int | None = None
 ) -> HeldOut:
-    """The rows of `path` that end in an answer. Raises DataError where one cannot be used: a score leaves nothing out."""
+    """The rows of `path` that end in an answer. Raises DataError where one cannot be used: a score leaves none out."""
     found = list(_usable(path, READING if format == "auto" else replace(READING, format=format)))[:limit]
     if not found:
         raise DataError(f"{path}: no rows")
@@ -59,7 +59,8 @@ def load(
     longest = int(columns.lengths.argmax())
     if tokenizer.context and columns.lengths[longest] > tokenizer.context:
         raise DataError(
-            f"{found[longest].source}: {columns.lengths[longest]} tokens, the model sees {tokenizer.context}; shorten or remove it"
+            f"{found[longest].source}: {columns.lengths[longest]} tokens, the model sees {tokenizer.context}; "
+            "shorten or remove it"
         )
     asked = Columns(tokenize([_segments(template, r, len(r.messages) - 1) for r in found], template, tokenizer))
     prompts = [asked.row(i)[0].tolist() for i in range(len(found))]
@@ -71,14 +72,10 @@ def _usable(path: Path, reading: Reading) -> Iterator[Conversation]:
     """The conversations of a file. Raises DataError at the first row that is none."""
     cut_off = CutOff()
     for piece in cut(source(path, format=reading.format), cut_off):
-        read = rows(piece)
-        for i, record in enumerate(read.records):
-            try:
-                if isinstance(record, Bad):
-                    raise record.error
-                yield conversation(record, reading, i in read.suspect)
-            except RowRejected as why:
-                raise DataError(f"{record.source}: {why}; a held-out file must be usable as a whole") from why
+        for _, record, found in read_conversations(piece, reading):
+            if isinstance(found, RowRejected):
+                raise DataError(f"{record.source}: {found}; a held-out file must be usable as a whole")
+            yield found
     check_whole(cut_off)
 
 

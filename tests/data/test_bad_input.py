@@ -1,4 +1,4 @@
-"""Bad input, one kind at a time among good rows: it costs itself only, is told of with its place, and never ends in a traceback."""
+"""Bad input, one kind at a time among good rows: it costs itself only, is told of with its place, and ends in no traceback."""
 
 import errno
 import gzip

@@ -78,7 +78,7 @@ def test_an_inexact_engine_is_found_out_and_not_used(tmp_path, tokenizer, monkey
         def encode(texts):
             if not any("python" in text for text in texts):
                 return whole(texts)
-            found = [whole([letter for letter in text] or [""]) for text in texts]
+            found = [whole(list(text) or [""]) for text in texts]
             return Encoded(np.concatenate([e.ids for e in found]), np.array([len(e.ids) for e in found]))
 
         return encode
@@ -101,7 +101,10 @@ def test_an_inexact_engine_is_found_out_and_not_used(tmp_path, tokenizer, monkey
 def test_engines_leave_characters_that_they_encode_otherwise_to_the_reference(tokenizer):
     tokenizer._use("tokenizers", "\u1ac0")
     calls = []
-    exact, tokenizer.__dict__["_encode"] = tokenizer._exact, lambda texts: calls.append(texts) or tokenizer._exact(texts)
+    exact, tokenizer.__dict__["_encode"] = (
+        tokenizer._exact,
+        lambda texts: calls.append(texts) or tokenizer._exact(texts),
+    )
     texts = ["word", "a\u1ac0", "reply é", "\u1ac0 answer", ""]
     found = tokenizer.encode(texts)
     assert calls == [["word", "reply é", ""]]
@@ -194,9 +197,13 @@ def _ends(job):
 def test_a_process_that_is_killed_is_told_of_and_what_is_finished_is_kept(tmp_path):
     from nlpft.files import resumable_folder
 
-    with pytest.raises(Interrupted, match="memory"), resumable_folder(tmp_path / "out", "key") as (_, parts):
-        (parts / "000000.json").write_text("{}")
-        list(spread.spread(_ends, None, [(i,) for i in range(6)], 2))
+    def convert_until_killed():
+        with resumable_folder(tmp_path / "out", "key") as (_, parts):
+            (parts / "000000.json").write_text("{}")
+            list(spread.spread(_ends, None, [(i,) for i in range(6)], 2))
+
+    with pytest.raises(Interrupted, match="memory"):
+        convert_until_killed()
     assert (tmp_path / ".out.partial" / "parts-key" / "000000.json").is_file()
 
 

@@ -60,7 +60,7 @@ def test_a_packed_file_that_is_cut_off_gives_its_complete_rows_and_then_an_error
     got = list(read(path, cut_off=cut_off))
     assert [r.data for r in got] == rows[: len(got)]
     assert str(path) in cut_off.places
-    with pytest.raises(DataError, match=r"end too early.*byte .*--allow-truncated"):
+    with pytest.raises(DataError, match=r"end too early.*byte .*--allow_truncated"):
         list(read(path))
 
 
@@ -186,7 +186,7 @@ def test_a_truncated_array_gives_its_complete_rows_and_then_the_byte_offset(tmp_
     complete = [{"a": 1}, {"a": "]"}] + [{"a": 1}] * (end == '{"a": 1}')
     got = read(path)
     assert [next(got).data for _ in complete] == complete
-    with pytest.raises(DataError, match=r"has no end.*--allow-truncated") as error:
+    with pytest.raises(DataError, match=r"has no end.*--allow_truncated") as error:
         next(got)
     assert f"byte {place}" in str(error.value)
     cut_off = CutOff()
