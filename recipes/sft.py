@@ -79,7 +79,7 @@ def main(cfg: Config) -> Best:
     facts = store.facts(cfg.data.train)
     tokenizer = load_tokenizer(cfg.model, facts.get("template"))
     model = config.module_of(cfg.tuning).apply(load_model(cfg.model, cfg.dtype), cfg.tuning)
-    limits = {"context": context(model), "static_shapes": compiles(cfg.compute, accelerator.device)}
+    limits: dict[str, Any] = {"context": context(model), "static_shapes": compiles(cfg.compute, accelerator.device)}
     model = prepare(trainable_in_float32(model), cfg.compute, accelerator.device, weight_type(cfg.dtype))
     optimizer = build_optimizer(model, cfg.optim)
     model, optimizer = accelerator.prepare(model, optimizer)
@@ -124,9 +124,9 @@ def main(cfg: Config) -> Best:
         rate, norm = learning_rate(cfg.optim, max_steps), cfg.optim.max_grad_norm
         for report in train_steps(accelerator, model, optimizer, rate, steps, *score, norm, first_step):
             step, last = report.step, report.step == max_steps
-            measured = held_out and (last or is_due(step, cfg.eval_every))
+            measured = last or is_due(step, cfg.eval_every)
             log_step(report, now=last or measured or is_due(step, cfg.checkpoint.every))
-            if measured:
+            if held_out and measured:
                 evaluate(step, held_out)
             if last or best.stop() or best.step == step or is_due(step, cfg.checkpoint.every):
                 save(step)

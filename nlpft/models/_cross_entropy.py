@@ -11,7 +11,7 @@ BLOCK = 4096  # logits that a program reads at a time
 
 
 @triton.jit
-def _kernel(logits, targets, nats, width, vocabulary, ignore: tl.constexpr, block: tl.constexpr):  # type: ignore[no-untyped-def]
+def _kernel(logits, targets, nats, width, vocabulary, ignore: tl.constexpr, block: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     logits += row * width
     target = tl.load(targets + row)

@@ -62,7 +62,7 @@ def checkpoint_blocks(model: Any, keep_activations: float) -> None:
     model.gradient_checkpointing_enable({"use_reentrant": False})
     stack = blocks(model)
     for block in stack[round(len(stack) * (1 - keep_activations)) :]:
-        block.gradient_checkpointing = False
+        block.gradient_checkpointing = False  # type: ignore[assignment]
 
 
 def compilations() -> int:

@@ -83,7 +83,7 @@ def _scored_by(head: nn.Linear, targets: Tensor) -> Iterator[None]:
 
     Inside the head, because sharded weights are whole there, and nothing of the size of the logits leaves the model.
     """
-    head.forward = lambda hidden: projected_loss(hidden[0], head.weight, targets)  # type: ignore[method-assign]
+    head.forward = lambda hidden: projected_loss(hidden[0], head.weight, targets)  # type: ignore
     try:
         yield
     finally:

@@ -27,7 +27,7 @@ def projected_loss(hidden: Tensor, weight: Tensor, targets: Tensor, rows: int = 
     if not torch.is_grad_enabled():
         hidden, weight = hidden.detach(), weight.detach()
     with torch.autocast(kind, enabled=False):
-        return _ProjectedLoss.apply(hidden.to(dtype), weight, targets, rows)  # type: ignore[no-any-return]
+        return _ProjectedLoss.apply(hidden.to(dtype), weight, targets, rows)
 
 
 class _ProjectedLoss(torch.autograd.Function):
@@ -50,7 +50,7 @@ class _ProjectedLoss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         gradients, ctx.gradients = ctx.gradients, None
         assert gradients is not None, "projected_loss was gone through backwards twice"
         return *(g.mul_(upstream) if g is not None else None for g in gradients), None, None
@@ -66,7 +66,7 @@ def spans(count: int, most: int) -> list[slice]:
 def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
     """`total` += left @ right, in place; into float32 without rounding to bfloat16 on the way, where the device can."""
     if total.is_cuda and total.dtype == torch.float32 and left.dtype in (torch.bfloat16, torch.float16):
-        torch.addmm(total, left, right, out_dtype=torch.float32, out=total)  # type: ignore[call-overload]
+        torch.addmm(total, left, right, out_dtype=torch.float32, out=total)
     else:
         total += left @ right
 

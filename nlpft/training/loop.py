@@ -102,7 +102,7 @@ def train_steps(
         model.train()
         batches = [to_device(batch, device) for batch in batches]
         tokens = torch.tensor(sum(b["input_ids"].numel() for b in batches), device=device)
-        counts = total(accelerator, torch.stack((sum(num_targets(b) for b in batches), tokens)))
+        counts = total(accelerator, torch.stack((torch.stack([num_targets(b) for b in batches]).sum(), tokens)))
         nats = torch.zeros((), device=device)
         for i, batch in enumerate(batches):
             with torch.enable_grad() if i == len(batches) - 1 else accelerator.no_sync(model):

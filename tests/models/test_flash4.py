@@ -1,4 +1,4 @@
-"""models/flash4.py around kernels in plain torch: gradients arrive where they belong, and a compiler keeps the operators whole."""
+"""models/flash4.py around kernels in plain torch: its gradients are right, and a compiler keeps its operators whole."""
 
 import importlib
 import sys

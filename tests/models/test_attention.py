@@ -1,0 +1,120 @@
+"""Attention of packed rows: every implementation gives a row what it has alone; what one cannot serve is refused."""
+
+import pytest
+import tiny
+import torch
+from transformers import MistralConfig, MistralForCausalLM
+
+from nlpft.errors import ModelError
+from nlpft.models import attention, compute
+from nlpft.models.forward import check_isolation, distance, forward
+
+CPU = torch.device("cpu")
+LENGTHS = (7, 1, 12, 4)
+
+
+def packed(seed=0):
+    """A batch of rows of LENGTHS random tokens."""
+    ids = torch.randint(0, 400, (1, sum(LENGTHS)), generator=torch.Generator().manual_seed(seed))
+    return {"input_ids": ids, "position_ids": torch.cat([torch.arange(n) for n in LENGTHS])[None]}
+
+
+def windowed():
+    """A Mistral whose tokens see four tokens."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
+    return MistralForCausalLM(MistralConfig(**sizes, **heads, sliding_window=4)).eval()
+
+
+def by_row(model, batch):
+    """Logits [tokens, vocab], each row by itself through eager attention."""
+    model.set_attn_implementation("eager")
+    pieces = [{name: x.split(LENGTHS, 1)[i] for name, x in batch.items()} for i in range(len(LENGTHS))]
+    return torch.cat([forward(model, piece, torch.arange(n)) for piece, n in zip(pieces, LENGTHS, strict=True)])
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("make", [lambda: tiny.make_model().eval(), windowed])
+@pytest.mark.parametrize("name", ["varlen", "sdpa", "eager", "flex_attention"])
+def test_packed_logits_are_those_of_the_rows_alone(name, make):
+    model, batch = make(), packed()
+    expected = by_row(model, batch)
+    model.set_attn_implementation(name)
+    torch.testing.assert_close(forward(model, batch, torch.arange(sum(LENGTHS))), expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("make", [lambda: tiny.make_model().eval(), windowed])
+def test_packed_logits_are_those_of_the_rows_alone_on_a_gpu(make):
+    model = make().to("cuda", torch.bfloat16)
+    batch = {name: x.cuda() for name, x in packed().items()}
+    expected = by_row(model, batch)
+    model.set_attn_implementation("varlen")
+    assert distance(forward(model, batch, torch.arange(sum(LENGTHS), device="cuda")), expected) < 0.02
+
+
+def test_varlen_gradients_are_those_of_a_mask():
+    model, batch, gradients = tiny.make_model(), packed(), []
+    for name in ("varlen", "sdpa"):
+        model.set_attn_implementation(name)
+        forward(model, batch, torch.arange(sum(LENGTHS))).square().sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters()])
+        model.zero_grad()
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_varlen_refuses_what_it_does_not_compute():
+    q = torch.zeros(1, 2, 3, 8)
+    with pytest.raises(ModelError, match=r"softcap.*compute\.attention sdpa"):
+        attention.varlen(torch.nn.Linear(1, 1), q, q, q, cu_seq_lens_q=torch.tensor([0, 3]), max_length_q=3, softcap=5.0)
+    with pytest.raises(ModelError, match="attention dropout"):
+        attention.varlen(torch.nn.Linear(1, 1), q, q, q, cu_seq_lens_q=torch.tensor([0, 3]), max_length_q=3, dropout=0.1)
+    with pytest.raises(ModelError, match="in place of cu_seqlens"):
+        attention.varlen(torch.nn.Linear(1, 1), q, q, q)
+
+
+def test_the_choice_is_what_serves_the_model():
+    model, dropping = tiny.make_model(), tiny.make_model(dropout=0.1)
+    assert attention.choose(model, CPU, torch.float32, compiled=False) == "varlen"
+    assert attention.choose(model, CPU, torch.float32, compiled=True) == "sdpa"
+    assert attention.choose(model, torch.device("cuda"), torch.float32, compiled=True) == "sdpa"
+    assert attention.choose(dropping, CPU, torch.float32, compiled=False) == "sdpa"
+
+
+def test_the_check_sees_an_attention_that_is_not_the_models_own():
+    """A window that varlen were not told of would leak nothing and still be another model."""
+    model = windowed()
+    ids = torch.randint(0, 400, (1, 24), generator=torch.Generator().manual_seed(0))
+    bounds = torch.tensor([0, 10, 24], dtype=torch.int32)
+    batch = {
+        "input_ids": ids,
+        "position_ids": torch.cat((torch.arange(10), torch.arange(14)))[None],
+        "cu_seqlens": bounds,
+        "max_seqlen": torch.tensor(14),
+        "positions": torch.arange(23),
+        "targets": torch.where(torch.arange(23) == 9, -100, ids[0, 1:]),
+    }
+    model.set_attn_implementation("varlen")
+    apart, off = check_isolation(model, batch)
+    assert max(apart, off) < 1e-4
+    for block in model.model.layers:
+        block.self_attn.sliding_window = None
+    plain = attention.plain
+
+    def told(model):
+        for block in model.model.layers:
+            block.self_attn.sliding_window = 4
+        return plain(model)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ModelError, match=r"compute\.attention sdpa"):
+        patch.setattr(attention, "plain", told)
+        check_isolation(model, batch)
+
+
+def test_prepare_sets_the_attention_that_was_asked_for():
+    for name in ("varlen", "sdpa", "eager"):
+        model = compute.prepare(tiny.make_model(), compute.ComputeConfig(attention=name), CPU, torch.float32)
+        assert attention.implementation(model) == name
