@@ -189,7 +189,9 @@ def run_trl(job: Job, data: list[dict[str, list[int]]], options: argparse.Namesp
         processing_class=tokenizer,
         peft_config=lora if job.method == "lora" else None,
     )
-    seconds, tokens, first = [], [], []
+    seconds: list[float] = []
+    tokens: list[int] = []
+    first: list[float] = []
     inner = trainer.training_step
 
     def counted(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -294,14 +296,24 @@ def table(results: list[dict[str, Any]]) -> str:
             lines.append(f"| {r['job']} | {r['suite']} | {r['error']} | | | | |")
             continue
         ratio = f"{r['tokens_per_s'] / base[r['job']]:.2f}" if r["job"] in base else ""
-        cells = [r["job"], r["suite"], f"{r['tokens_per_s']:,}", ratio, f"{r['utilisation']:.0%}", r["gib"], r["first_step_s"]]
+        cells = [
+            r["job"],
+            r["suite"],
+            f"{r['tokens_per_s']:,}",
+            ratio,
+            f"{r['utilisation']:.0%}",
+            r["gib"],
+            r["first_step_s"],
+        ]
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", nargs="+", choices=JOBS, default=["8b-lora", "1b-full", "1b-lora-alpaca", "8b-lora-16k"])
+    parser.add_argument(
+        "--jobs", nargs="+", choices=JOBS, default=["8b-lora", "1b-full", "1b-lora-alpaca", "8b-lora-16k"]
+    )
     parser.add_argument("--suites", nargs="+", choices=RUN, default=["trl", "nlpft"])
     parser.add_argument("--lengths", type=Path, required=True)
     parser.add_argument("--steps", type=int, help="in place of the job's own number")

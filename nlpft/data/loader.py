@@ -49,8 +49,9 @@ class Share:
 class PackedData:
     """The rows of a dataset folder, in packs of at most `max_length` tokens; the model sees `context`.
 
-    static_shapes: every micro-batch has the same number of tokens, for compiled code. table: the rows, where they are not to
-    be read from the folder. Raises DataError where a row is longer than a pack, or the folder holds no dataset; ConfigError where a pack is longer than
+    static_shapes: every micro-batch has the same number of tokens, for compiled code. table: the rows, where they are not
+    to be read from the folder.
+    Raises DataError where a row is longer than a pack, or the folder holds no dataset; ConfigError where a pack is longer than
     the context.
     """
 

@@ -23,7 +23,11 @@ def fold(model: nn.Module) -> nn.Module:
 
 
 def _is_plain(module: Any) -> bool:
-    return not module.lora_variant and not module.fan_in_fan_out and not any(b.bias is not None for b in module.lora_B.values())
+    return (
+        not module.lora_variant
+        and not module.fan_in_fan_out
+        and not any(b.bias is not None for b in module.lora_B.values())
+    )
 
 
 def _forward(module: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:

@@ -1,10 +1,11 @@
-"""Attention in which every row of a pack sees itself alone, without masks: FlashAttention (Dao 2023) as torch's `varlen_attn`.
+"""Attention in which every row of a pack sees itself alone, without masks: FlashAttention (Dao 2023), torch's or newer.
 
-Registered with transformers as `varlen`. Its boundaries come from `cu_seqlens`, which `models/forward.py` hands through the model.
+Registered with transformers as `varlen`. `models/forward.py` hands `cu_seqlens` through the model: where the rows begin.
 """
 
 import contextlib
 import inspect
+import itertools
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
@@ -64,7 +65,7 @@ def _by_row(
     """One call of SDPA for each row: on a CPU, where a pack's mask would cost the square of the pack."""
     parts = []
     bounds = cu_seqlens.tolist()
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in itertools.pairwise(bounds):
         q_, k_, v_ = (x[start:end].transpose(0, 1)[None] for x in (q, k, v))
         mask = _window(end - start, window, q.device)
         out = F.scaled_dot_product_attention(

@@ -18,7 +18,8 @@ class ComputeConfig:
     compile: bool | None = None
     """Whether blocks are compiled; not set: on a GPU."""
     keep_activations: float = 1.0
-    """Share of a block's activations that is kept for the backward pass; the others are computed again: less memory, more time."""
+    """Share of a block's activations that is kept for the backward pass; the others are computed again, which takes
+    time: down to 0.7 next to none, at 0 a third more."""
 
 
 def check(config: ComputeConfig) -> None:
@@ -58,7 +59,7 @@ def compile_blocks(model: nn.Module, keep_activations: float = 1.0) -> None:
 
 
 def checkpoint_blocks(model: Any, keep_activations: float) -> None:
-    """Compute the activations of the first blocks again (Chen et al. 2016), so that about `keep_activations` of them all are kept."""
+    """Compute the activations of the first blocks again (Chen et al. 2016): about `keep_activations` of all are kept."""
     model.gradient_checkpointing_enable({"use_reentrant": False})
     stack = blocks(model)
     for block in stack[round(len(stack) * (1 - keep_activations)) :]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 os.environ.setdefault("FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED", "1")  # read on import: kernels take a minute to build
 
-from flash_attn.cute import interface  # noqa: E402
+from flash_attn.cute import interface
 
 WHOLE = 1 << 30  # a window that no row fills
 
@@ -25,14 +25,18 @@ def attend(
 
 
 @torch.library.custom_op("nlpft::flash4", mutates_args={})
-def flash4(q: Tensor, k: Tensor, v: Tensor, bounds: Tensor, longest: int, scale: float, window: int) -> tuple[Tensor, Tensor]:
+def flash4(
+    q: Tensor, k: Tensor, v: Tensor, bounds: Tensor, longest: int, scale: float, window: int
+) -> tuple[Tensor, Tensor]:
     """Output [tokens, heads, dim] and log-sum-exp [heads, tokens]."""
     out, lse = interface._flash_attn_fwd(q, k, v, return_lse=True, **_options(bounds, longest, scale, window))[:2]
     return out, lse
 
 
 @flash4.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, bounds: Tensor, longest: int, scale: float, window: int) -> tuple[Tensor, Tensor]:
+def _(
+    q: Tensor, k: Tensor, v: Tensor, bounds: Tensor, longest: int, scale: float, window: int
+) -> tuple[Tensor, Tensor]:
     return torch.empty_like(q), q.new_empty((q.shape[1], q.shape[0]), dtype=torch.float32)
 
 

@@ -1,6 +1,7 @@
 """The one call of a causal LM on a packed batch, in training and in evaluation."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,7 +15,13 @@ from nlpft.models import attention
 from nlpft.models.projected_loss import projected_loss
 
 # Settings by which architectures change logits after the projection, where a fused loss would not see it.
-RESHAPES_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier", "output_multiplier_scale")
+RESHAPES_LOGITS = (
+    "final_logit_softcapping",
+    "logit_scale",
+    "logits_scaling",
+    "lm_head_multiplier",
+    "output_multiplier_scale",
+)
 
 
 def forward(model: nn.Module, batch: dict[str, Tensor], positions: Tensor) -> Tensor:
@@ -143,7 +150,7 @@ def _with_other_neighbours(batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, 
 def _rows_alone(batch: dict[str, Tensor]) -> Iterator[tuple[dict[str, Tensor], Tensor]]:
     """Each row of `batch` with targets as a batch of its own, and the positions of its targets in it."""
     bounds, learnt = batch["cu_seqlens"].tolist(), batch["positions"][batch["targets"] >= 0]
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in itertools.pairwise(bounds):
         own = learnt[(learnt >= start) & (learnt < end)] - start
         if len(own):
             yield {name: batch[name][:, start:end] for name in ("input_ids", "position_ids")}, own

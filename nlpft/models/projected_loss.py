@@ -1,6 +1,7 @@
 """Projection onto the vocabulary and cross-entropy in one, at learnt positions only, in pieces: no logits outlive it."""
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -60,7 +61,7 @@ def spans(count: int, most: int) -> list[slice]:
     """0 .. `count` cut into equal pieces of at most `most`."""
     pieces = -(-count // most)
     bounds = [count * i // pieces for i in range(pieces + 1)] if pieces else [0]
-    return [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [slice(a, b) for a, b in itertools.pairwise(bounds)]
 
 
 def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:

@@ -1,5 +1,7 @@
 """Batches: where rows begin, what is learnt, and shapes that do not change."""
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -54,7 +56,7 @@ def test_padding_comes_in_rows_that_are_no_longer_than_the_longest(columns):
 def test_padding_bounds_end_where_the_batch_does(filled, total):
     bounds = [filled, *padding_bounds(filled, total, 8)]
     assert bounds[-1] == total
-    assert all(0 < b - a <= 8 for a, b in zip(bounds, bounds[1:], strict=False))
+    assert all(0 < b - a <= 8 for a, b in itertools.pairwise(bounds))
 
 
 def test_no_rows_make_a_batch_without_targets(columns):

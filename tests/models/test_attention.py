@@ -19,12 +19,12 @@ def packed(seed=0):
     return {"input_ids": ids, "position_ids": torch.cat([torch.arange(n) for n in LENGTHS])[None]}
 
 
-def windowed():
-    """A Mistral whose tokens see four tokens."""
+def windowed(spread=0.02):
+    """A Mistral whose tokens see four tokens. spread: of its weights; with more, attention counts for more."""
     torch.manual_seed(0)
     sizes = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8}
-    return MistralForCausalLM(MistralConfig(**sizes, **heads, sliding_window=4)).eval()
+    return MistralForCausalLM(MistralConfig(**sizes, **heads, sliding_window=4, initializer_range=spread)).eval()
 
 
 def by_row(model, batch):
@@ -69,9 +69,13 @@ def test_varlen_gradients_are_those_of_a_mask():
 def test_varlen_refuses_what_it_does_not_compute():
     q = torch.zeros(1, 2, 3, 8)
     with pytest.raises(ModelError, match=r"softcap.*compute\.attention sdpa"):
-        attention.varlen(torch.nn.Linear(1, 1), q, q, q, cu_seq_lens_q=torch.tensor([0, 3]), max_length_q=3, softcap=5.0)
+        attention.varlen(
+            torch.nn.Linear(1, 1), q, q, q, cu_seq_lens_q=torch.tensor([0, 3]), max_length_q=3, softcap=5.0
+        )
     with pytest.raises(ModelError, match="attention dropout"):
-        attention.varlen(torch.nn.Linear(1, 1), q, q, q, cu_seq_lens_q=torch.tensor([0, 3]), max_length_q=3, dropout=0.1)
+        attention.varlen(
+            torch.nn.Linear(1, 1), q, q, q, cu_seq_lens_q=torch.tensor([0, 3]), max_length_q=3, dropout=0.1
+        )
     with pytest.raises(ModelError, match="in place of cu_seqlens"):
         attention.varlen(torch.nn.Linear(1, 1), q, q, q)
 
@@ -84,33 +88,21 @@ def test_the_choice_is_what_serves_the_model():
     assert attention.choose(dropping, CPU, torch.float32, compiled=False) == "sdpa"
 
 
-def test_the_check_sees_an_attention_that_is_not_the_models_own():
-    """A window that varlen were not told of would leak nothing and still be another model."""
-    model = windowed()
+def test_the_check_sees_an_attention_that_is_not_the_models_own(monkeypatch):
+    model = windowed(spread=0.5)
+    model.set_attn_implementation("varlen")
     ids = torch.randint(0, 400, (1, 24), generator=torch.Generator().manual_seed(0))
-    bounds = torch.tensor([0, 10, 24], dtype=torch.int32)
     batch = {
         "input_ids": ids,
         "position_ids": torch.cat((torch.arange(10), torch.arange(14)))[None],
-        "cu_seqlens": bounds,
+        "cu_seqlens": torch.tensor([0, 10, 24], dtype=torch.int32),
         "max_seqlen": torch.tensor(14),
         "positions": torch.arange(23),
         "targets": torch.where(torch.arange(23) == 9, -100, ids[0, 1:]),
     }
-    model.set_attn_implementation("varlen")
-    apart, off = check_isolation(model, batch)
-    assert max(apart, off) < 1e-4
-    for block in model.model.layers:
-        block.self_attn.sliding_window = None
-    plain = attention.plain
-
-    def told(model):
-        for block in model.model.layers:
-            block.self_attn.sliding_window = 4
-        return plain(model)
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(ModelError, match=r"compute\.attention sdpa"):
-        patch.setattr(attention, "plain", told)
+    assert max(check_isolation(model, batch)) < 1e-4
+    monkeypatch.setattr(attention, "_window", lambda *args: None)  # leaks nothing, and is another model
+    with pytest.raises(ModelError, match=r"compute\.attention sdpa"):
         check_isolation(model, batch)
 
 
