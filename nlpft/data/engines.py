@@ -138,9 +138,7 @@ def compare(spec: bytes, texts: Sequence[str] = ()) -> dict[str, dict[str, Any]]
             load_s = time.perf_counter() - start
             found = [encode(checks), encode(timed)]  # the second is timed below, when the engine is warm
             marks = encode(MARKED)
-            start = time.perf_counter()
-            encode(timed)
-            seconds = time.perf_counter() - start
+            seconds = min(_seconds(encode, timed) for _ in range(3))  # other processes come and go
         except Exception:
             if reference is None:
                 raise
@@ -151,6 +149,12 @@ def compare(spec: bytes, texts: Sequence[str] = ()) -> dict[str, dict[str, Any]]
             speed = {"load_s": round(load_s, 3), "mb_per_s": round(size / 1e6 / seconds, 2)}
             out[name] = {**speed, "unfit": _unfit(marks, reference_marks)}
     return out
+
+
+def _seconds(encode: Encode, texts: list[str]) -> float:
+    start = time.perf_counter()
+    encode(texts)
+    return time.perf_counter() - start
 
 
 def _unfit(ours: Encoded, theirs: Encoded) -> str:
