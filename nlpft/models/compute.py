@@ -19,7 +19,7 @@ class ComputeConfig:
     """Whether blocks are compiled; not set: on a GPU."""
     keep_activations: float = 1.0
     """Share of a block's activations that is kept for the backward pass; the others are computed again, which takes
-    time: down to 0.7 next to none, at 0 a third more."""
+    time: at 0.7 about 1 %, at 0.05 about a quarter more (8B, LoRA)."""
 
 
 def check(config: ComputeConfig) -> None:
