@@ -64,6 +64,11 @@ def weight_type(dtype: str) -> torch.dtype:
     return DTYPES[dtype]
 
 
+def autocast(dtype: str) -> str | None:
+    """Accelerate's mixed precision for weights of the type called `dtype`; None: as the launcher says."""
+    return "bf16" if weight_type(dtype) == torch.bfloat16 else None
+
+
 def adapter_base(folder: Path) -> str | None:
     """The base model's name, if `folder` holds an adapter in PEFT's format."""
     path = folder / "adapter_config.json"

@@ -1,23 +1,26 @@
-"""Checkpoints from which a run goes on as if it had never stopped: weights that train, optimiser, random state, step.
+"""Checkpoints from which a run goes on as if it had never stopped: weights that train, optimiser, step.
 
-The step says which batches come next and what the rate is (both are functions of it), so neither is stored. A folder gets its
-name only when everything in it is written; what a kill leaves behind is called .partial and is not looked at.
+The step says which batches come next, what the rate is and what dropout draws (all are functions of it), so none of that is
+stored, and any number of processes can go on. A folder gets its name only when everything in it is written; what a kill leaves
+behind has another name (.step-*.partial) and goes with the next save.
 """
 
 import json
-import random
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from nlpft.errors import ConfigError, ModelError
+from nlpft import config
+from nlpft.errors import ConfigError, ModelError, TrainingError
+from nlpft.files import whole_folder
+from nlpft.rundir import RunDir
 
 
 @dataclass(frozen=True)
@@ -28,32 +31,46 @@ class CheckpointConfig:
     """How many of the newest checkpoints stay; the best one stays too."""
 
 
-def check(config: CheckpointConfig) -> None:
+def check(settings: CheckpointConfig) -> None:
     """Raise ConfigError for settings under which nothing could be resumed."""
-    if config.every < 0:
-        raise ConfigError(f"checkpoint.every {config.every}: a number of steps, or 0 for only at the end")
-    if config.keep < 1:
-        raise ConfigError(f"checkpoint.keep {config.keep}: at least 1, a run cannot be resumed from none")
+    if settings.every < 0:
+        raise ConfigError(f"checkpoint.every {settings.every}: a number of steps, or 0 for only at the end")
+    if settings.keep < 1:
+        raise ConfigError(f"checkpoint.keep {settings.keep}: at least 1, a run cannot be resumed from none")
+
+
+def to_resume(run: RunDir, cfg: Any, free: Sequence[str]) -> Path | None:
+    """The newest checkpoint, where `cfg.resume` says to go on from it; None where the run begins.
+
+    Raises ConfigError where a setting differs from the run's whose key does not begin with one of `free`, RunExists where the
+    folder holds a run that is not to be resumed.
+    """
+    newest = latest(run.checkpoints) if cfg.resume else None
+    if newest:
+        config.check_same(config.load(type(cfg), run.config), cfg, free)
+    elif not cfg.resume:
+        run.check_free()
+    return newest
 
 
 def save(
-    accelerator: Accelerator, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
+    accelerator: Accelerator,
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    keep: int = 2,
 ) -> Path:
-    """Write the checkpoint of `state["step"]` below `folder`; called by every process."""
+    """Write the checkpoint of `state["step"]` below `folder`, keep the newest `keep` and the best; called by every process."""
     final = folder / f"step-{state['step']:08d}"
-    partial = final.with_suffix(".partial")
     if accelerator.is_main_process:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        save_file(trained_weights(accelerator.unwrap_model(model)), partial / "weights.safetensors")
-        torch.save(optimizer.state_dict(), partial / "optimizer.pt")
-        (partial / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-    accelerator.wait_for_everyone()
-    torch.save(random_state(), partial / f"random-{accelerator.process_index}.pt")
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        shutil.rmtree(final, ignore_errors=True)
-        partial.rename(final)
+        for left in folder.glob(".step-*.partial"):
+            shutil.rmtree(left, ignore_errors=True)
+        with whole_folder(final) as partial:
+            save_file(trained_weights(accelerator.unwrap_model(model)), partial / "weights.safetensors")
+            torch.save(optimizer.state_dict(), partial / "optimizer.pt")
+            (partial / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
+        prune(folder, keep, state["best"].get("step"))
     accelerator.wait_for_everyone()
     return final
 
@@ -61,20 +78,22 @@ def save(
 def load(
     accelerator: Accelerator, checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
-    """Put the checkpoint's weights, optimiser and random state in place; returns its `state`.
+    """Put the checkpoint's weights and optimiser in place; returns its `state`.
 
-    Raises ModelError where it is another model's or method's, or has been written by another number of processes.
+    Raises ModelError where it is another model's or method's.
     """
     load_weights(accelerator.unwrap_model(model), checkpoint)
     optimizer.load_state_dict(torch.load(checkpoint / "optimizer.pt", map_location="cpu", weights_only=True))
-    file = checkpoint / f"random-{accelerator.process_index}.pt"
-    if not file.exists() or len(list(checkpoint.glob("random-*.pt"))) != accelerator.num_processes:
-        raise ModelError(
-            f"{checkpoint}: written by {len(list(checkpoint.glob('random-*.pt')))} processes, resumed by "
-            f"{accelerator.num_processes}: their random states (dropout) would differ; use the same number"
-        )
-    set_random_state(torch.load(file, weights_only=True))
     return json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+
+
+def roll_back(accelerator: Accelerator, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> str:
+    """Put the newest checkpoint's weights and optimiser in place; returns its name. Raises TrainingError without one."""
+    newest = latest(folder)
+    if newest is None:
+        raise TrainingError(f"{folder}: no checkpoint to roll back to yet; lower checkpoint.every or optim.lr")
+    load(accelerator, newest, model, optimizer)
+    return newest.name
 
 
 def load_weights(model: nn.Module, checkpoint: Path) -> None:
@@ -103,7 +122,7 @@ def latest(folder: Path) -> Path | None:
 
 def whole(folder: Path) -> list[Path]:
     """The checkpoints in `folder` that were written to their end, oldest first."""
-    return [path for path in sorted(folder.glob("step-*")) if path.suffix != ".partial"]
+    return sorted(folder.glob("step-*"))
 
 
 def prune(folder: Path, keep: int, best: int | None) -> None:
@@ -112,25 +131,3 @@ def prune(folder: Path, keep: int, best: int | None) -> None:
     for path in found[: max(0, len(found) - keep)]:
         if path.name != f"step-{best or 0:08d}":
             shutil.rmtree(path)
-
-
-def random_state() -> dict[str, Any]:
-    """State of every random generator that training draws from, as types that torch loads without unpickling code."""
-    kind, keys, *rest = cast(tuple, np.random.get_state(legacy=True))
-    return {
-        "python": random.getstate(),
-        "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-    }
-
-
-def set_random_state(state: dict[str, Any]) -> None:
-    """Undo of `random_state`."""
-    version, numbers, gauss = state["python"]
-    random.setstate((version, tuple(numbers), gauss))
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
