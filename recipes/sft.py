@@ -20,7 +20,7 @@ from nlpft.data.loader import DataConfig, PackedData, Share, packed_data
 from nlpft.errors import Interrupted
 from nlpft.models.compute import ComputeConfig, compiles, prepare
 from nlpft.models.forward import check_isolation
-from nlpft.models.load import as_loaded, autocast, context, load_model, load_tokenizer, save_model, weight_type
+from nlpft.models.load import autocast, context, load_model, load_tokenizer, save_model, weight_type
 from nlpft.rundir import RunDir
 from nlpft.training import checkpoint, preflight
 from nlpft.training.bad_steps import BadStepConfig, BadSteps
@@ -133,13 +133,12 @@ def main(cfg: Config) -> Best:
                 break
 
     # the result: the best weights where there was held-out data, else the last
-    if accelerator.is_main_process:
-        model = accelerator.unwrap_model(model)
-        if best.step:
-            checkpoint.load_weights(model, run.checkpoints / f"step-{best.step:08d}")
-        origin = {"base": cfg.model, "template_hash": facts.get("template_hash")}
-        save_model(as_loaded(model), run.model, tokenizer, origin)
-        log.say(f"saved {run.model}" + (f", the weights of step {best.step}" if best.step else ""))
+    model = accelerator.unwrap_model(model)
+    if best.step:
+        checkpoint.load_weights(model, run.checkpoints / f"step-{best.step:08d}")
+    origin = {"base": cfg.model, "template_hash": facts.get("template_hash")}
+    save_model(model, run.model, tokenizer, origin, accelerator.is_main_process)
+    log.say(f"saved {run.model}" + (f", the weights of step {best.step}" if best.step else ""))
     accelerator.end_training()
     return best
 

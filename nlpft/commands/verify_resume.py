@@ -116,20 +116,12 @@ def differences(one: Path, other: Path) -> Iterator[str]:
 
 def state(run: Path) -> dict[str, Any]:
     """Tensors of the run's last checkpoint by name: trained weights, and the optimiser's."""
-    import torch
-    from safetensors.torch import load_file
+    from nlpft.training import checkpoint  # torch, which the runs have loaded by then
 
-    last = max(run.glob("checkpoints/step-*"))
-    moments = torch.load(last / "optimizer.pt", map_location="cpu", weights_only=True)["state"]
-    return load_file(last / "weights.safetensors") | {
-        f"optimizer {parameter} {name}": value
-        for parameter, values in moments.items()
-        for name, value in values.items()
-        if isinstance(value, torch.Tensor)
-    }
+    return checkpoint.read(max(run.glob("checkpoints/step-*")))
 
 
 def compared(run: Path) -> str:
     tensors = state(run)
-    moments = sum(name.startswith("optimizer ") for name in tensors)
+    moments = sum(name.startswith("optimizer.") for name in tensors)
     return f"{len(tensors) - moments} trained weights, {moments} of the optimiser, the numbers of {STEPS} steps"

@@ -4,6 +4,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,9 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from nlpft.models.load import is_sharded
 
 Batch = dict[str, Tensor]
 StepLoss = Callable[[nn.Module, Batch], Tensor]
@@ -151,12 +155,12 @@ def train_steps(
         for i, batch in enumerate(batches):
             number = i * processes + process
             seed_draws(settings.seed, step, number)
-            with torch.enable_grad() if i == len(batches) - 1 else accelerator.no_sync(model):
+            with nullcontext() if i == len(batches) - 1 or is_sharded(model) else accelerator.no_sync(model):
                 loss = step_loss(model, batch)
-                # DDP takes the mean of the processes' gradients; we want their sum.
+                # DDP and FSDP take the mean of the processes' gradients; we want their sum.
                 accelerator.backward(loss * processes / counts[0].clamp(min=1))
                 nats[number] = loss.detach()
-        norm = accelerator.clip_grad_norm_(model.parameters(), settings.max_grad_norm or float("inf"))
+        norm = whole(accelerator.clip_grad_norm_(model.parameters(), settings.max_grad_norm or float("inf")))
         rate = settings.learning_rate(step)
         for group in optimizer.param_groups:
             group["lr"] = rate * group.get("scale", 1.0)  # of a group with a rate of its own
@@ -170,6 +174,11 @@ def train_steps(
         start = time.perf_counter()
 
 
+def whole(value: Tensor) -> Tensor:
+    """A number that sharded gradients gave, on every process."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
 def seed_draws(*place: int) -> None:
     """Set every generator that training draws from, by its `place` alone: the run's seed, the step, the micro-batch."""
     state = int(np.random.SeedSequence(place).generate_state(1)[0])
@@ -181,7 +190,8 @@ def seed_draws(*place: int) -> None:
 def step_if(sound: Tensor, optimizer: torch.optim.Optimizer) -> None:
     """`optimizer.step()` where `sound` [] is true; torch's fused kernels decide that on the device, which nothing waits for."""
     inner: Any = getattr(optimizer, "optimizer", optimizer)  # of Accelerate's wrapper
-    if all(group.get("fused") for group in inner.param_groups):
+    sharded = any(isinstance(p, DTensor) for group in inner.param_groups for p in group["params"])
+    if all(group.get("fused") for group in inner.param_groups) and not sharded:
         inner.found_inf, inner.grad_scale = (~sound).float(), None  # as GradScaler tells them
         optimizer.step()
     elif sound:

@@ -20,6 +20,7 @@ from nlpft import cli, config
 from nlpft.data.convert import Options, convert
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.errors import ConfigError, DataError, ModelError, RunExists
+from nlpft.training import checkpoint
 
 RECIPE = Path(sft.__file__)
 
@@ -49,6 +50,12 @@ def metrics(run: Path) -> list[dict]:
 
 def losses(lines: list[dict], kind: str = "train") -> list[float]:
     return [line["loss"] for line in lines if line["kind"] == kind]
+
+
+def trained(run: Path, step: int = 6) -> dict:
+    """Trained weights in a checkpoint, by name."""
+    found = checkpoint.read(run / "checkpoints" / f"step-{step:08d}")
+    return {name.removeprefix("weights."): x for name, x in found.items() if name.startswith("weights.")}
 
 
 METHODS = {
@@ -91,10 +98,7 @@ def test_resuming_after_any_step_ends_in_the_same_bits(method, step, tmp_path, t
     shutil.rmtree(tmp_path / "parts" / "model")
     resumed = train(tmp_path / "parts", tiny_folder, dataset, *more, "--resume")
     assert [(m["kind"], m["step"], m["loss"]) for m in resumed] == [(m["kind"], m["step"], m["loss"]) for m in whole]
-    a, b = (
-        load_file(tmp_path / run / "checkpoints" / "step-00000006" / "weights.safetensors")
-        for run in ("whole", "parts")
-    )
+    a, b = trained(tmp_path / "whole"), trained(tmp_path / "parts")
     assert a.keys() == b.keys()
     assert all(torch.equal(a[name], b[name]) for name in a)
 
@@ -190,7 +194,7 @@ def test_stops_early_and_keeps_the_best(tmp_path, tiny_folder, dataset):
     evals = losses(lines, "eval")
     best = evals.index(min(evals)) + 1
     assert len(evals) == best + 2 < 40
-    kept = load_file(tmp_path / "run" / "checkpoints" / f"step-{best:08d}" / "weights.safetensors")
+    kept = trained(tmp_path / "run", best)
     final = load_file(tmp_path / "run" / "model" / "model.safetensors")
     assert all(torch.equal(final[name], kept[name]) for name in final)
 
@@ -300,7 +304,7 @@ def fresh_accelerate():
 def test_bfloat16_weights_that_train_are_kept_in_float32(tmp_path, tiny_folder, dataset):
     more = ["--dtype", "bfloat16", "--tuning.name", "full", "--optim.lr", "1e-5", "--data.eval", str(dataset)]
     lines = train(tmp_path / "run", tiny_folder, dataset, *more)
-    weights = load_file(tmp_path / "run" / "checkpoints" / "step-00000006" / "weights.safetensors")
+    weights = trained(tmp_path / "run")
     assert {w.dtype for w in weights.values()} == {torch.float32}
     start = load_file(tiny_folder / "model.safetensors")
     moved = [(weights[n].bfloat16() != weights[n]).any() for n in weights if weights[n].ndim > 1]
@@ -329,6 +333,6 @@ def apply(model, config):
     )
     train(tmp_path / "run", tiny_folder, dataset, "--tuning.name", name, "--tuning.also_head")
     assert config.load(sft.Config, tmp_path / "run" / "config.yaml").tuning.also_head
-    weights = load_file(tmp_path / "run" / "checkpoints" / "step-00000006" / "weights.safetensors")
+    weights = trained(tmp_path / "run")
     assert weights
     assert all("norm" in key for key in weights)

@@ -1,5 +1,6 @@
 """Checkpoints: whole or not there, the newest found, the best kept, another model's refused."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import tiny
 import torch
+import torch.distributed.checkpoint as dcp
 from accelerate import Accelerator
 
 from nlpft.errors import ModelError, TrainingError
@@ -32,8 +34,8 @@ def killed(*_, **__):
 @pytest.mark.parametrize(
     ("where", "name"),
     [
-        (checkpoint, "save_file"),
-        (torch, "save"),
+        (dcp.FileSystemWriter, "write_data"),
+        (dcp.FileSystemWriter, "finish"),
         (Path, "write_text"),
         (Path, "rename"),
     ],
@@ -53,11 +55,16 @@ def test_a_kill_while_saving_leaves_the_last_good_one(parts, tmp_path, monkeypat
     assert sorted(tmp_path.iterdir()) == [first, third]
 
 
-def test_a_failure_while_saving_leaves_the_last_good_one(parts, tmp_path, monkeypatch):
+def test_a_full_disk_is_said_and_leaves_the_last_good_one(parts, tmp_path, monkeypatch):
     first = save(parts, tmp_path, 1)
-    monkeypatch.setattr(torch, "save", lambda *a: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(dcp.FileSystemWriter, "finish", full)
+    with pytest.raises(TrainingError, match=r"step-00000002: cannot be saved \(No space left on device\)"):
         save(parts, tmp_path, 2)
+    assert list(tmp_path.iterdir()) == [first]
     assert checkpoint.latest(tmp_path) == first
     assert checkpoint.latest(tmp_path / "nowhere") is None
 
@@ -81,6 +88,38 @@ def test_rolling_back_restores_weights_and_optimiser(parts, tmp_path):
     assert checkpoint.roll_back(parts[0], tmp_path, *parts[1:]) == "step-00000001"
     assert torch.equal(model.lm_head.weight, before)
     assert optimizer.state[model.lm_head.weight]["step"] == 1
+
+
+def test_a_damaged_checkpoint_is_named(parts, tmp_path):
+    saved = save(parts, tmp_path, 1)
+    (file,) = saved.glob("*.distcp")
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ModelError, match=r"step-00000001: damaged .*remove it, and --resume"):
+        checkpoint.load(parts[0], saved, *parts[1:])
+    (saved / ".metadata").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"step-00000001: damaged"):
+        checkpoint.load(parts[0], saved, *parts[1:])
+
+
+def test_every_optimisers_state_comes_back(tmp_path):
+    kinds = {"AdamW": {"fused": True}, "SGD": {"momentum": 0.9}, "RMSprop": {}, "Adagrad": {}}
+    for name, options in kinds.items():
+        model = tiny.make_model()
+        optimizer = getattr(torch.optim, name)(model.parameters(), lr=0.1, **options)
+
+        def step(model, optimizer):
+            for p in model.parameters():
+                p.grad = torch.full_like(p, 0.5)
+            optimizer.step()
+
+        step(model, optimizer)
+        saved = save((Accelerator(cpu=True), model, optimizer), tmp_path / name, 1)
+        other = tiny.make_model(seed=1)
+        again = getattr(torch.optim, name)(other.parameters(), lr=0.1, **options)
+        checkpoint.load(Accelerator(cpu=True), saved, other, again)
+        step(model, optimizer)
+        step(other, again)
+        assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True)), name
 
 
 def test_another_methods_checkpoint_is_refused(parts, tmp_path):
