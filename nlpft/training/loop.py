@@ -189,13 +189,19 @@ def seed_draws(*place: int) -> None:
 
 def step_if(sound: Tensor, optimizer: torch.optim.Optimizer) -> None:
     """`optimizer.step()` where `sound` [] is true; torch's fused kernels decide that on the device, which nothing waits for."""
-    inner: Any = getattr(optimizer, "optimizer", optimizer)  # of Accelerate's wrapper
-    sharded = any(isinstance(p, DTensor) for group in inner.param_groups for p in group["params"])
-    if all(group.get("fused") for group in inner.param_groups) and not sharded:
+    if skips_on_device(optimizer):
+        inner: Any = getattr(optimizer, "optimizer", optimizer)  # of Accelerate's wrapper
         inner.found_inf, inner.grad_scale = (~sound).float(), None  # as GradScaler tells them
         optimizer.step()
     elif sound:
         optimizer.step()
+
+
+def skips_on_device(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether `optimizer` is one of torch's fused kernels, which take `found_inf`; for sharded weights they do not."""
+    groups = optimizer.param_groups
+    sharded = any(isinstance(p, DTensor) for group in groups for p in group["params"])
+    return all(group.get("fused") for group in groups) and not sharded
 
 
 @torch.no_grad()
