@@ -71,6 +71,8 @@ def rows(folder: Path, job: Job, count: int = 1000) -> list[dict[str, list[int]]
         learnt = [bool(flag) for flag, n in conversation for _ in range(n)][: job.pack]
         if any(learnt):
             kept.append({"input_ids": ids, "labels": [t if on else -100 for t, on in zip(ids, learnt, strict=True)]})
+        if len(kept) == count:
+            break
     return (kept * (1 + count // len(kept)))[:count]
 
 

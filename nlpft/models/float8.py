@@ -103,7 +103,8 @@ def cast(x: Tensor) -> tuple[Tensor, Tensor]:
 
     What is not finite stays so in the product.
     """
-    largest = x.abs().amax(1, keepdim=True).float().clamp(min=2.0**-100)  # of a row of zeros
+    # In float32 before the maximum: a compiler keeps a bfloat16 one both rounded and not, with two powers of two below them.
+    largest = x.float().abs().amax(1, keepdim=True).clamp(min=2.0**-100)  # above zero, for rows of zeros
     # Its exponent alone, so no rounding; the largest of a row is between 128 and 256 then.
     scale = (largest.view(torch.int32) & 0x7F800000).view(torch.float32) * 2.0**-7
     return (x.float() * scale.reciprocal()).to(KIND), scale
