@@ -3,8 +3,9 @@
 python scripts/bench_train.py --lengths LENGTHS_DIR --jobs 8b-lora 1b-full --suites trl nlpft
 
 LENGTHS_DIR holds sharegpt.json and alpaca.json: lists of conversations, each a list of [learnt 0 or 1, tokens]. Each job runs
-in a process of its own; tokens are real ones, without padding. TRL runs at the settings that are its fastest on a GPU: packing, Liger,
-FlexAttention (trl) or flash-attn-4 (trl-flash4, where it is installed). A suite named twice finds the second time what was compiled.
+in a process of its own; tokens are real ones, without padding. TRL runs at the settings that are its fastest on a GPU: packing,
+Liger, and FlexAttention (trl) or flash-attn-4 (trl-flash4, where it is installed). A suite named twice finds the second time what
+was compiled the first time.
 """
 
 import argparse
@@ -162,6 +163,8 @@ def run_nlpft(job: Job, data: list[dict[str, list[int]]], options: argparse.Name
     result |= {"first_step_s": round(first - START), "of_that_loading_s": round(ready - START), "graphs": compiled}
     result |= {"loss": [round(x, 4) for x in (losses[0], losses[-1])], "packed_off": [float(f"{x:.1g}") for x in off]}
     if options.profile:
+        from bench.kernels import profile
+
         more = train_steps(accelerator, model, optimizer, islice(steps, 3), *step_loss)
         profile(more, Path(options.profile) / f"{job.shape}-{job.method}-{job.packs}.txt")
     return result
@@ -256,41 +259,6 @@ def measured(tokens: int, seconds: float, flops: float, options: argparse.Namesp
         "gib": round(torch.cuda.max_memory_allocated() / 2**30, 1) if cuda else 0.0,
         "device": torch.cuda.get_device_name() if cuda else "cpu",
     }
-
-
-KINDS = {  # of kernels, by parts of their names
-    "matrix products": ("gemm", "nvjet", "cutlass", "xmma", "cublas", "splitk"),
-    "attention": ("flash", "fmha"),
-    "optimiser": ("multi_tensor", "adam"),
-    "compiled pointwise and reductions": ("triton",),
-    "copies": ("memcpy", "memset"),
-}
-
-
-def profile(steps: Any, path: Path) -> None:
-    """Where a step's time goes on the device: by kind, and the 45 longest kernels."""
-    import torch
-    from torch.profiler import ProfilerActivity
-
-    next(steps)
-    synchronize()
-    with torch.profiler.profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as trace:
-        start = time.time()
-        next(steps), next(steps)
-        synchronize()
-        wall = (time.time() - start) / 2 * 1e3
-    kernels = [k for k in trace.key_averages() if k.self_device_time_total > 0 and k.device_type.name == "CUDA"]
-    sums: dict[str, float] = {}
-    for kernel in kernels:
-        kind = next((kind for kind, parts in KINDS.items() if any(p in kernel.key.lower() for p in parts)), "other")
-        sums[kind] = sums.get(kind, 0.0) + kernel.self_device_time_total / 2e3
-    lines = [f"a step: {wall:.1f} ms wall, {sum(sums.values()):.1f} ms of kernels (profiled)"]
-    lines += [f"{ms:9.2f} ms  {kind}" for kind, ms in sorted(sums.items(), key=lambda item: -item[1])]
-    for kernel in sorted(kernels, key=lambda k: -k.self_device_time_total)[:45]:
-        lines.append(f"{kernel.self_device_time_total / 2e3:9.2f} ms {kernel.count // 2:6d}x  {kernel.key[:150]}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n")
-    print("\n".join(lines[:22]), file=sys.stderr)
 
 
 def child(suite: str, name: str, words: list[str], limit: float) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """LoRA's arithmetic without detours: PEFT's modules, weights and files, multiplied in the base's type with the scale folded in.
 
 PEFT casts a layer's input to the adapter's float32, multiplies, and scales the result [tokens, width]: passes over device memory
-that cost a fifth of a step. Here the float32 masters are cast (they are small), the scale goes into the smaller factor, and layers
-that read the same input share one product with it.
+that cost a fifth of a step. Here the float32 masters are cast (they are small), the scale goes into the smaller factor, and
+layers that read the same input share one product with it.
 """
 
 from dataclasses import dataclass

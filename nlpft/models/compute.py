@@ -1,4 +1,4 @@
-"""How a model computes, not what: attention, compiled blocks, folded adapters, float8, and which activations are computed twice."""
+"""How a model computes, not what: attention, compiled blocks, folded adapters, float8, which activations are computed twice."""
 
 import os
 from dataclasses import dataclass
@@ -82,8 +82,10 @@ def be_deterministic() -> None:
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # finds bugs, and costs a pass over all memory
-    compiler.deterministic = True  # else it times variants of a sum and takes the faster, which may be another one tomorrow
+    # Filling finds bugs, and costs a pass over all memory.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    # Else it times variants of a sum and takes the fastest, which may be another one in the next run.
+    compiler.deterministic = True
 
 
 def compilations() -> int:

@@ -1,8 +1,8 @@
 """Products in float8 (e4m3, Micikevicius et al. 2022), which a GPU of Hopper's kind multiplies at twice the rate of bfloat16.
 
-Frozen weights under adapters are cast once, in both layouts that the two products of a step want: together as large as bfloat16 is.
-What trains is cast in every step by torchao. Each token and each output has a scale of its own, a power of two: so a row of a pack
-notices nothing of the others, and scaling back rounds nothing.
+Frozen weights under adapters are cast once, in both layouts that the two products of a step want: together as large as in
+bfloat16. What trains is cast in every step by torchao. Each token and each output has a scale of its own, a power of two: so
+a row of a pack notices nothing of the others, and scaling back rounds nothing.
 """
 
 from collections.abc import Iterator
@@ -41,6 +41,13 @@ def convert(model: nn.Module, device: torch.device) -> nn.Module:
     for layer in _frozen(model):
         freeze(layer, device)
     return model
+
+
+def multiplies(model: nn.Module) -> bool:
+    """Whether `model` has layers in float8."""
+    return any(p.dtype == KIND for p in model.parameters()) or any(
+        type(m).__module__.startswith("torchao.") for m in model.modules()
+    )
 
 
 def _frozen(model: nn.Module) -> Iterator[nn.Linear]:
@@ -114,7 +121,7 @@ def _by_torchao(model: nn.Module) -> nn.Module:
     try:
         from torchao.float8 import Float8LinearConfig, convert_to_float8_training
     except ImportError as error:
-        raise ConfigError("compute.float8: whole weights in float8 need torchao: pip install 'nlpft[float8]'") from error
+        raise ConfigError("compute.float8: to train whole weights so, pip install 'nlpft[float8]'") from error
     convert_to_float8_training(
         blocks(model),
         config=Float8LinearConfig.from_recipe_name("rowwise"),

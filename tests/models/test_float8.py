@@ -30,7 +30,8 @@ def as_cast(x):
 
 
 def test_what_is_cast_is_within_a_sixteenth_whatever_its_size():
-    x = torch.randn(6, 256, generator=torch.Generator().manual_seed(0)) * torch.tensor([[1e-20, 1e-3, 1, 7, 448, 1e20]]).T
+    sizes = torch.tensor([1e-20, 1e-3, 1, 7, 448, 1e20])
+    x = torch.randn(6, 256, generator=torch.Generator().manual_seed(0)) * sizes[:, None]
     off = (as_cast(x) - x).abs() / x.abs().maximum(x.abs().amax(1, keepdim=True) / 4096)
     assert 1e-3 < off.max() <= 1 / 16
 
@@ -127,3 +128,22 @@ def test_whole_weights_are_torchaos_but_for_the_head():
     assert names == {"Float8Linear"}
     assert type(model.lm_head) is nn.Linear
     assert model.state_dict().keys() == tiny.make_model().state_dict().keys()
+
+
+def test_a_model_says_whether_it_multiplies_in_float8():
+    assert not float8.multiplies(adapted())
+    assert float8.multiplies(float8.convert(adapted(), CPU))
+    pytest.importorskip("torchao.float8")
+    assert float8.multiplies(float8.convert(tiny.make_model(), CPU))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_compiled_products_are_those_of_eager_where_the_largest_is_near_a_power_of_two():
+    layer = nn.Linear(4096, 1024, bias=False, device="cuda", dtype=torch.bfloat16).requires_grad_(False)
+    float8.freeze(layer, torch.device("cuda"))
+    x = torch.randn(4096, 4096, device="cuda")  # whose largest are about 4
+
+    def score(x):
+        return layer(nn.functional.rms_norm(x, (4096,)).bfloat16())
+
+    assert distance(torch.compile(score)(x), score(x)) < 0.01
