@@ -84,7 +84,8 @@ def be_deterministic() -> None:
     torch.use_deterministic_algorithms(True)
     # Filling finds bugs, and costs a pass over all memory.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    # Else it times variants of a sum and takes the fastest, which may be another one in the next run.
+    # Else it times variants of a sum and takes the fastest, which may be another one in the next run. (torch 2.13's switch
+    # sets this too.)
     compiler.deterministic = True
 
 

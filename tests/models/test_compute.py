@@ -104,14 +104,25 @@ def test_a_layer_that_is_switched_off_shares_nothing_with_its_siblings(data, off
                 module.enable_adapters(False)
     one, other = (loss(model, batches(data)[0]) for model in models)
     torch.testing.assert_close(one, other, rtol=1e-5, atol=0)
+    assert all(shared.x is None for shared in sharing(models[1]))
+
+
+def sharing(model):
+    return [vars(m)["nlpft_shared"][0] for m in model.modules() if "nlpft_shared" in vars(m)]
 
 
 def test_nothing_of_a_step_is_held_after_it(data):
     model = adapters.fold(adapted()).train()
     loss(model, batches(data)[0])
-    held = [vars(m)["nlpft_shared"][0] for m in model.modules() if "nlpft_shared" in vars(m)]
-    assert len(held) == 5 * 3
-    assert all(shared.x is None and shared.inner == () for shared in held)
+    assert len(sharing(model)) == 5 * 3
+    assert all(shared.x is None and shared.inner == () for shared in sharing(model))
+
+
+def test_siblings_of_other_inputs_compute_as_if_alone():
+    plain, folded = (m.base_model.model.model.layers[0].self_attn for m in (adapted(), adapters.fold(adapted())))
+    for name in ("q_proj", "k_proj", "v_proj"):
+        x = torch.randn(5, 32)
+        torch.testing.assert_close(getattr(folded, name)(x), getattr(plain, name)(x))
 
 
 def test_variants_of_lora_keep_pefts_arithmetic():

@@ -73,7 +73,7 @@ def test_a_row_notices_nothing_of_the_others():
 
 
 def adapted(**settings):
-    return adapters.fold(lora.apply(tiny.make_model(), lora.Config(rank=4, **settings)))
+    return adapters.fold(lora.apply(tiny.make_model(), lora.Config(rank=16, **settings)))
 
 
 def in_float8(model):
