@@ -65,7 +65,9 @@ def compile_blocks(model: nn.Module, keep_activations: float = 1.0) -> None:
     # In multiples of what compiled code would keep anyway; the partitioner looks for the cheapest to compute again.
     partitioner.activation_memory_budget = keep_activations
     for block in blocks(model):
-        block.compile(fullgraph=True, dynamic=False)
+        vars(block).pop("forward", None)
+        # Not the whole call: FSDP2 hangs its gathering of weights on it, which no compiler can take as one graph.
+        block.forward = torch.compile(block.forward, fullgraph=True, dynamic=False)
 
 
 def checkpoint_blocks(model: Any, keep_activations: float) -> None:
@@ -74,6 +76,15 @@ def checkpoint_blocks(model: Any, keep_activations: float) -> None:
     stack = blocks(model)
     for block in stack[round(len(stack) * (1 - keep_activations)) :]:
         block.gradient_checkpointing = False  # type: ignore[assignment]
+
+
+def keep_activations(model: nn.Module, share: float) -> None:
+    """Keep another share of activations from now on, in a model that `prepare` has set up."""
+    if any("forward" in vars(block) for block in blocks(model)):
+        torch._dynamo.reset()
+        compile_blocks(model, share)
+    else:
+        checkpoint_blocks(model, share)
 
 
 def be_deterministic() -> None:
