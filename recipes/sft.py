@@ -25,23 +25,12 @@ from nlpft.rundir import RunDir
 from nlpft.training import checkpoint, fit, preflight
 from nlpft.training.bad_steps import BadStepConfig, BadSteps
 from nlpft.training.checkpoint import CheckpointConfig
+from nlpft.training.distributed import prepared
 from nlpft.training.interrupt import Interrupts
 from nlpft.training.log import RunLog
 from nlpft.training.loop import OneLate, StepSettings, evaluate_loss, is_due, to_device, train_steps
 from nlpft.training.optim import OptimConfig, build_optimizer, learning_rate, trainable_in_float32
 from nlpft.training.stopping import Best
-
-# What may change between a run and its resume: nothing that decides its weights, but for rounding.
-FREE = (
-    "resume",
-    "output_dir",
-    "trackers",
-    "preflight",
-    "checkpoint.",
-    "bad_steps.",
-    "data.packs_per_micro_batch",
-    "compute.",
-)
 
 
 @dataclass(frozen=True)
@@ -80,7 +69,7 @@ class Config:
 def main(cfg: Config) -> Best:
     """Train as `cfg` says; returns the best evaluation."""
     run = RunDir(cfg.output_dir)
-    newest = checkpoint.to_resume(run, cfg, FREE)
+    newest = checkpoint.to_resume(run, cfg)
     preflight.check(cfg)
     trackers = list(cfg.trackers) or None
     accelerator = Accelerator(log_with=trackers, project_dir=run.path, mixed_precision=autocast(cfg.dtype))
@@ -93,7 +82,7 @@ def main(cfg: Config) -> Best:
     limits: dict[str, Any] = {"context": context(model), "static_shapes": compiles(cfg.compute, accelerator.device)}
     model = prepare(trainable_in_float32(model), cfg.compute, accelerator.device, weight_type(cfg.dtype))
     optimizer = build_optimizer(model, cfg.optim)
-    model, optimizer = accelerator.prepare(model, optimizer)
+    model, optimizer = prepared(accelerator, model, optimizer)
     objective = config.module_of(cfg.objective)
     score = objective.build(cfg.objective, model), objective.num_targets
 

@@ -29,6 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 SHAPES: dict[str, dict[str, Any]] = {  # of Llama's architecture
     "8b": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
            "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 128256},
+    "3b": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 10, "num_attention_heads": 32,
+           "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 128256},  # ten blocks of the 8b
     "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
            "num_key_value_heads": 8, "head_dim": 64, "vocab_size": 128256, "tie_word_embeddings": True},
     "135m": {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
@@ -52,6 +54,7 @@ class Job:
 
 JOBS = {
     "8b-lora": Job("8b", "lora", "sharegpt", 1, steps=36),
+    "3b-full": Job("3b", "full", "sharegpt", 2, keep=0.3, steps=15),
     "1b-full": Job("1b", "full", "sharegpt", 8, keep=0.7),
     "1b-lora-alpaca": Job("1b", "lora", "alpaca", 8),
     "8b-lora-16k": Job("8b", "lora", "sharegpt", 4, keep=0.05, steps=12),
@@ -118,6 +121,8 @@ def run_nlpft(job: Job, data: list[dict[str, list[int]]], options: argparse.Name
     from nlpft.data.loader import DataConfig, PackedData, Share
     from nlpft.models.compute import ComputeConfig, compilations, compiles, prepare
     from nlpft.models.forward import check_isolation
+    from nlpft.models.load import is_sharded
+    from nlpft.training.distributed import prepared
     from nlpft.training.loop import OneLate, StepSettings, to_device, train_steps
     from nlpft.training.optim import OptimConfig, build_optimizer, trainable_in_float32
 
@@ -132,7 +137,9 @@ def run_nlpft(job: Job, data: list[dict[str, list[int]]], options: argparse.Name
     )
     dtype = torch.bfloat16 if half else torch.float32
     model = prepare(trainable_in_float32(model), compute, accelerator.device, dtype)
-    model, optimizer = accelerator.prepare(model, build_optimizer(model, OptimConfig()))
+    model, optimizer = prepared(accelerator, model, build_optimizer(model, OptimConfig()))
+    share = Share(accelerator.process_index, accelerator.num_processes)
+    packs = job.packs * share.processes  # the load of a device stays the same
     offsets = np.cumsum([0, *(len(row["input_ids"]) for row in data)])
     columns = {name: lists(np.concatenate([row[name] for row in data]), offsets) for name in ("input_ids", "labels")}
     static = compiles(compute, accelerator.device)
@@ -140,10 +147,10 @@ def run_nlpft(job: Job, data: list[dict[str, list[int]]], options: argparse.Name
     micro = job.micro or job.packs
     ready = time.time()
     off = check_isolation(model, to_device(packed.probe(SHAPES[job.shape]["vocab_size"], micro), accelerator.device))
-    settings = DataConfig(max_length=job.pack, packs_per_step=job.packs, packs_per_micro_batch=micro)
-    steps = packed.steps(settings, 0, Share())
+    settings = DataConfig(max_length=job.pack, packs_per_step=packs, packs_per_micro_batch=micro)
+    steps = packed.steps(settings, 0, share)
     epochs = (packed.packs(0, epoch) for epoch in itertools.count())
-    cut = (packs[i : i + job.packs] for packs in epochs for i in range(0, len(packs), job.packs))
+    cut = (epoch[i : i + packs] for epoch in epochs for i in range(0, len(epoch), packs))
     tokens = [int(sum(packed.columns.lengths[r].sum() for r in step)) for step in islice(cut, job.steps)]
     if cuda:
         torch.cuda.reset_peak_memory_stats()
@@ -159,7 +166,8 @@ def run_nlpft(job: Job, data: list[dict[str, list[int]]], options: argparse.Name
             marks[report.step == job.steps] = time.time()
             compiled = compilations() if report.step == skip else compiled
     assert compilations() == compiled, f"compiled again after step {skip}: {compiled} -> {compilations()} graphs"
-    result = measured(sum(tokens[skip : job.steps]), marks[1] - marks[0], flops, options)
+    result = measured(sum(tokens[skip : job.steps]), marks[1] - marks[0], flops / share.processes, options)
+    result |= {"processes": share.processes, "sharded": is_sharded(model)}
     result |= {"first_step_s": round(first - START), "of_that_loading_s": round(ready - START), "graphs": compiled}
     result |= {"loss": [round(x, 4) for x in (losses[0], losses[-1])], "packed_off": [float(f"{x:.1g}") for x in off]}
     if options.profile:
@@ -261,9 +269,9 @@ def measured(tokens: int, seconds: float, flops: float, options: argparse.Namesp
     }
 
 
-def child(suite: str, name: str, words: list[str], limit: float) -> dict[str, Any]:
+def child(suite: str, name: str, words: list[str], limit: float, launch: list[str]) -> dict[str, Any]:
     """The result of one job in a process of its own; what went wrong stands in `error`."""
-    command = [sys.executable, __file__, "--one", suite, "--jobs", name, *words]
+    command = [sys.executable, *launch, __file__, "--one", suite, "--jobs", name, *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
     except subprocess.TimeoutExpired as late:
@@ -314,22 +322,29 @@ def main() -> None:
     parser.add_argument("--profile", help="folder for tables of nlpft's kernels")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds for one job")
     parser.add_argument("--out", type=Path, help="file that takes the results as JSON lines")
+    parser.add_argument("--launch", help="Accelerate's configuration file, such as recipes/accelerate/ddp.yaml")
+    parser.add_argument(
+        "--processes", type=int, nargs="+", default=[1], help="with --launch: each of these, at the same load"
+    )
     parser.add_argument("--one", choices=SUITES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         job = JOBS[options.jobs[0]]
         job = replace(job, **{k: v for k in ("steps", "keep") if (v := getattr(options, k)) is not None})
         result = SUITES[options.one].run(job, rows(options.lengths, job), options)
-        print(json.dumps({"suite": options.one, "job": options.jobs[0], **asdict(job), **result}))
+        if os.environ.get("RANK", "0") == "0":
+            print(json.dumps({"suite": options.one, "job": options.jobs[0], **asdict(job), **result}))
         return
-    skip = {"--jobs", "--suites", "--out", "--limit"}
+    skip = {"--jobs", "--suites", "--out", "--limit", "--launch", "--processes"}
     given = {k: str(v) for k, v in vars(options).items() if v not in (None, False) and f"--{k}" not in skip}
     given |= {} if options.compile is None else {"compile": str(options.compile).lower()}
     words = [word for k, v in given.items() for word in ((f"--{k}",) if k == "bf16" else (f"--{k}", v))]
     results = []
-    for name in options.jobs:
-        for suite in options.suites:
-            results.append({"job": name, "suite": suite, **child(suite, name, words, options.limit)})
+    for name, suite in itertools.product(options.jobs, options.suites):
+        for count in options.processes:
+            launch = f"-m accelerate.commands.launch --config_file {options.launch} --num_processes {count}".split()
+            how = child(suite, name, words, options.limit, launch if options.launch else [])
+            results.append({"job": name, "suite": suite, **how})
             print(json.dumps(results[-1]), flush=True)
             if options.out:
                 options.out.write_text("".join(json.dumps(r) + "\n" for r in results))
