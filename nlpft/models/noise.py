@@ -47,14 +47,15 @@ def set_dropout(model: Any, share: float) -> None:
         if isinstance(module, nn.Dropout):
             module.p, found = share, True
         for name in DROPOUTS:
-            if isinstance(vars(module).get(name), float):
+            if isinstance(vars(module).get(name), int | float):
                 setattr(module, name, share)
                 found = True
+    if not found:
+        raise ConfigError(
+            f"regularize.dropout {share}: {type(model).__name__} has no dropout; take tuning.dropout of lora, or "
+            "regularize.neftune"
+        )
     # Which attention serves a model, and whether it draws random numbers, is read from here.
     config = model.config.get_text_config()
     if hasattr(config, "attention_dropout"):
         config.attention_dropout = share
-    if not found:
-        raise ConfigError(
-            f"regularize.dropout {share}: {type(model).__name__} has no dropout; tuning.dropout of lora, or regularize.neftune"
-        )

@@ -75,8 +75,9 @@ def targeted(model: Any, targets: tuple[str, ...]) -> dict[str, tuple[int, int]]
     modules = dict(model.named_modules())
     sizes = {name: size for name, module in modules.items() if (size := matrix_size(module))}
     if targets == ALL_LINEAR:
-        left_out = (model.get_output_embeddings(), model.get_input_embeddings())
-        return {name: size for name, size in sizes.items() if modules[name] not in left_out}
+        head = model.get_output_embeddings()
+        skipped = {name for name in sizes if isinstance(modules[name], nn.Embedding) or modules[name] is head}
+        return {name: size for name, size in sizes.items() if name not in skipped}
     found = {target: [name for name in sizes if f".{name}".endswith(f".{target}")] for target in targets}
     missing = [target for target, names in found.items() if not names]
     if missing:

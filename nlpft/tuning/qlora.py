@@ -39,6 +39,10 @@ def apply(model: Any, config: Config) -> Any:
         raise ConfigError(
             "tuning.name qlora: the model was not loaded in 4 bits; load it with this method's load_options"
         )
+    if config.init == "loftq" and not torch.cuda.is_available():
+        raise ConfigError(
+            "tuning.init loftq: PEFT decomposes the error of 4 bits on a GPU, there is none; take default"
+        )
     adapted = _adapter.add(model, config)
     if config.init == "loftq":
         try:
