@@ -7,7 +7,7 @@ from nlpft.errors import UserError
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 1 done but with a bad outcome, 2 the user can mend it, 130 Ctrl-C."""
+    """Run one command; returns the exit code: 0 done, 1 done but with a bad outcome, 2 the user can mend it, 128 + a signal."""
     words = sys.argv[1:] if argv is None else argv
     if not words or words[0] in ("-h", "--help", "help"):
         print(usage())
@@ -24,7 +24,7 @@ def run(command: str, words: list[str]) -> int:
     """Import `command`, parse its settings from `words`, run it."""
     from nlpft import config  # tyro takes longer to import than `nlpft --help` may last
 
-    module = plugins.load("commands", command)
+    module = plugins.load("commands", command.replace("-", "_"))
     if not hasattr(module, "Config"):  # passes its words on
         return module.run(words) or 0
     return module.run(config.parse(module.Config, words, prog=f"nlpft {command}")) or 0
@@ -37,7 +37,7 @@ def guarded(call) -> int:
         return code if isinstance(code, int) else 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return error.code
     except BrokenPipeError:  # `nlpft inspect ... | head`
         sys.stderr.close()
         return 0
@@ -51,7 +51,9 @@ def guarded(call) -> int:
 
 def usage() -> str:
     """The commands and what each does, from the first lines of their files."""
-    lines = [f"  {name:<9} {plugins.summary('commands', name)}" for name in plugins.names("commands")]
+    lines = [
+        f"  {name.replace('_', '-'):<13} {plugins.summary('commands', name)}" for name in plugins.names("commands")
+    ]
     return "\n".join(
         ["nlpft: from an instruction corpus to an evaluated adapter", "", "nlpft COMMAND [--help] ...", "", *lines]
     )

@@ -4,6 +4,8 @@
 class UserError(ValueError):
     """Base of all errors that are shown to the user as one message without a traceback."""
 
+    code = 2  # with which the command ends
+
 
 class ConfigError(UserError):
     """A setting that does not exist, has the wrong type, or contradicts another."""
@@ -21,8 +23,16 @@ class RunExists(UserError):
     """The run folder already holds a run."""
 
 
+class TrainingError(UserError):
+    """A run that cannot usefully go on."""
+
+
 class Interrupted(UserError):
-    """Work that was ended from outside; what is finished is kept, and the same call goes on with it."""
+    """Work that was ended from outside; what is finished is kept, and the same call goes on with it. `code`: 128 + the signal."""
+
+    def __init__(self, message: str, code: int = 2) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class RowRejected(ValueError):

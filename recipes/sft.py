@@ -5,31 +5,34 @@ accelerate launch recipes/sft.py --config recipes/configs/smollm2_lora.yaml --da
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from nlpft import cli, config
 from nlpft.config import plugin
 from nlpft.data import store
-from nlpft.data.loader import DataConfig, PackedData, Share
+from nlpft.data.loader import DataConfig, PackedData, Share, packed_data
+from nlpft.errors import Interrupted
 from nlpft.models.compute import ComputeConfig, compiles, prepare
 from nlpft.models.forward import check_isolation
-from nlpft.models.load import as_loaded, context, load_model, load_tokenizer, save_model, weight_type
+from nlpft.models.load import autocast, context, load_model, load_tokenizer, save_model, weight_type
 from nlpft.rundir import RunDir
 from nlpft.training import checkpoint, preflight
+from nlpft.training.bad_steps import BadStepConfig, BadSteps
 from nlpft.training.checkpoint import CheckpointConfig
-from nlpft.training.log import RunLog, environment
-from nlpft.training.loop import OneLate, evaluate_loss, is_due, to_device, train_steps
+from nlpft.training.interrupt import Interrupts
+from nlpft.training.log import RunLog
+from nlpft.training.loop import OneLate, StepSettings, evaluate_loss, is_due, to_device, train_steps
 from nlpft.training.optim import OptimConfig, build_optimizer, learning_rate, trainable_in_float32
 from nlpft.training.stopping import Best
 
 # What may change between a run and its resume: nothing that decides its weights.
-FREE = ("resume", "output_dir", "trackers", "checkpoint.")
+FREE = ("resume", "output_dir", "trackers", "checkpoint.", "bad_steps.")
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Config:
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    bad_steps: BadStepConfig = BadStepConfig()
     compute: ComputeConfig = ComputeConfig()
     tuning: Any = plugin("tuning", "lora")
     objective: Any = plugin("objectives", "causal_lm")
@@ -65,14 +69,10 @@ class Config:
 def main(cfg: Config) -> Best:
     """Train as `cfg` says; returns the best evaluation."""
     run = RunDir(cfg.output_dir)
-    newest = checkpoint.latest(run.checkpoints) if cfg.resume else None
-    if newest:
-        config.check_same(config.load(Config, run.config), cfg, FREE)
-    elif not cfg.resume:
-        run.check_free()
+    newest = checkpoint.to_resume(run, cfg, FREE)
     preflight.check(cfg)
-    precision = "bf16" if weight_type(cfg.dtype) == torch.bfloat16 else None  # None: as the launcher says
-    accelerator = Accelerator(log_with=list(cfg.trackers) or None, project_dir=run.path, mixed_precision=precision)
+    trackers = list(cfg.trackers) or None
+    accelerator = Accelerator(log_with=trackers, project_dir=run.path, mixed_precision=autocast(cfg.dtype))
     set_seed(cfg.seed)
 
     # model: pretrained weights, which of them train, and what they are scored by
@@ -89,8 +89,7 @@ def main(cfg: Config) -> Best:
     # data: which rows share a pack, and which packs make a step
     run.check_data(facts)
     share = Share(accelerator.process_index, accelerator.num_processes)
-    train = PackedData(cfg.data.train, cfg.data.max_length, **limits)
-    held_out = PackedData(cfg.data.eval, cfg.data.max_length, **limits) if cfg.data.eval else None
+    train, held_out = packed_data(cfg.data, **limits)
     check_isolation(model, to_device(train.probe(len(tokenizer), cfg.data.packs_per_micro_batch), accelerator.device))
     max_steps = cfg.max_steps or max(1, round(cfg.epochs * train.steps_per_epoch(cfg.data.packs_per_step)))
 
@@ -99,11 +98,8 @@ def main(cfg: Config) -> Best:
     if newest:
         state = checkpoint.load(accelerator, newest, model, optimizer)
         best, first_step = Best(cfg.patience, **state["best"]), state["step"]
-    if accelerator.is_main_process:
-        data = {"train": facts, **({"eval": store.facts(cfg.data.eval)} if cfg.data.eval else {})}
-        run.start(config.dump(cfg), environment(cfg.seed), data)
-    accelerator.wait_for_everyone()
-    accelerator.init_trackers("nlpft", config=config.flat_text(cfg))
+    log = RunLog.start(accelerator, run, cfg, max_steps, first_step)
+    log.left_out(train, held_out)
 
     def evaluate(step: int, held_out: PackedData) -> None:
         batches = held_out.micro_batches(held_out.packs(0, 0), cfg.data.packs_per_micro_batch, share)
@@ -112,36 +108,37 @@ def main(cfg: Config) -> Best:
         log.evaluation(step, loss, targets, best.step == step)
 
     def save(step: int) -> None:
-        checkpoint.save(accelerator, run.checkpoints, model, optimizer, {"step": step, "best": best.state()})
-        if accelerator.is_main_process:
-            checkpoint.prune(run.checkpoints, cfg.checkpoint.keep, best.step)
+        state = {"step": step, "best": best.state()}
+        checkpoint.save(accelerator, run.checkpoints, model, optimizer, state, cfg.checkpoint.keep)
 
-    log = RunLog(accelerator, run.metrics, max_steps, first_step)
-    log_step = OneLate(log.step)
-    with log.running():
+    sources = partial(train.sources, cfg.data, cfg.seed, share.processes)
+    roll_back = partial(checkpoint.roll_back, accelerator, run.checkpoints, model, optimizer)
+    read = OneLate(log.step, BadSteps(cfg.bad_steps, sources, log.problem, roll_back))
+    with log.running(), Interrupts() as signals:
         left = 0 if best.stop() else max_steps - first_step  # a run may have been killed after its last checkpoint
         steps = islice(train.steps(cfg.data, cfg.seed, share, first_step), left)
-        rate, norm = learning_rate(cfg.optim, max_steps), cfg.optim.max_grad_norm
-        for report in train_steps(accelerator, model, optimizer, rate, steps, *score, norm, first_step):
+        settings = StepSettings(learning_rate(cfg.optim, max_steps), cfg.optim.max_grad_norm, cfg.seed, first_step)
+        for report in train_steps(accelerator, model, optimizer, steps, *score, settings, signals.received):
             step, last = report.step, report.step == max_steps
-            measured = last or is_due(step, cfg.eval_every)
-            log_step(report, now=last or measured or is_due(step, cfg.checkpoint.every))
+            measured, due = last or is_due(step, cfg.eval_every), is_due(step, cfg.checkpoint.every)
+            read(report, now=measured or due)
             if held_out and measured:
                 evaluate(step, held_out)
-            if last or best.stop() or best.step == step or is_due(step, cfg.checkpoint.every):
+            if last or due or best.stop() or best.step == step or read.interrupted:
                 save(step)
+            if read.interrupted and not last:
+                raise Interrupted(f"told to stop; step {step} is saved, go on from it by --resume", signals.code)
             if best.stop():
                 log.say(f"stopped at step {step}: no better held-out loss in {cfg.patience} evaluations")
                 break
 
     # the result: the best weights where there was held-out data, else the last
-    if accelerator.is_main_process:
-        model = accelerator.unwrap_model(model)
-        if best.step:
-            checkpoint.load_weights(model, run.checkpoints / f"step-{best.step:08d}")
-        origin = {"base": cfg.model, "template_hash": facts.get("template_hash")}
-        save_model(as_loaded(model), run.model, tokenizer, origin)
-        log.say(f"saved {run.model}" + (f", the weights of step {best.step}" if best.step else ""))
+    model = accelerator.unwrap_model(model)
+    if best.step:
+        checkpoint.load_weights(model, run.checkpoints / f"step-{best.step:08d}")
+    origin = {"base": cfg.model, "template_hash": facts.get("template_hash")}
+    save_model(model, run.model, tokenizer, origin, accelerator.is_main_process)
+    log.say(f"saved {run.model}" + (f", the weights of step {best.step}" if best.step else ""))
     accelerator.end_training()
     return best
 

@@ -113,7 +113,7 @@ def run_nlpft(job: Job, data: list[dict[str, list[int]]], options: argparse.Name
     from nlpft.data.loader import DataConfig, PackedData, Share
     from nlpft.models.compute import ComputeConfig, compilations, compiles, prepare
     from nlpft.models.forward import check_isolation
-    from nlpft.training.loop import OneLate, to_device, train_steps
+    from nlpft.training.loop import OneLate, StepSettings, to_device, train_steps
     from nlpft.training.optim import OptimConfig, build_optimizer, trainable_in_float32
 
     cuda = torch.cuda.is_available()
@@ -141,10 +141,10 @@ def run_nlpft(job: Job, data: list[dict[str, list[int]]], options: argparse.Name
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     losses: list[float] = []
-    write = OneLate(lambda report: losses.append(report["loss"]))
+    write = OneLate(lambda report: losses.append(report.loss))
     skip, marks, compiled, first = job.steps // 3 + 1, [0.0, 0.0], 0, 0.0
-    step_loss = objective.build(objective.Config(), model), objective.num_targets
-    for report in train_steps(accelerator, model, optimizer, lambda step: 1e-5, islice(steps, job.steps), *step_loss):
+    step_loss = objective.build(objective.Config(), model), objective.num_targets, StepSettings(lambda step: 1e-5)
+    for report in train_steps(accelerator, model, optimizer, islice(steps, job.steps), *step_loss):
         write(report, now=report.step == 1)
         first = first or time.time()
         if report.step in (skip, job.steps):
@@ -156,7 +156,7 @@ def run_nlpft(job: Job, data: list[dict[str, list[int]]], options: argparse.Name
     result |= {"first_step_s": round(first - START), "of_that_loading_s": round(ready - START), "graphs": compiled}
     result |= {"loss": [round(x, 4) for x in (losses[0], losses[-1])], "packed_off": [float(f"{x:.1g}") for x in off]}
     if options.profile:
-        more = train_steps(accelerator, model, optimizer, lambda step: 1e-5, islice(steps, 3), *step_loss)
+        more = train_steps(accelerator, model, optimizer, islice(steps, 3), *step_loss)
         profile(more, Path(options.profile) / f"{job.shape}-{job.method}-{job.packs}.txt")
     return result
 

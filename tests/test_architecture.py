@@ -94,7 +94,7 @@ def test_help_lists_every_command_without_importing_any():
     code = f"import sys; from nlpft.cli import main; main(['--help']); print('LOADED', *{loaded})"
     lines = run(code).splitlines()
     assert lines[-1] == "LOADED"
-    for name in (p.stem for p in (ROOT / "commands").glob("[a-z]*.py")):
+    for name in (p.stem.replace("_", "-") for p in (ROOT / "commands").glob("[a-z]*.py")):
         assert any(line.split()[:1] == [name] and len(line.split()) > 3 for line in lines)
 
 

@@ -70,5 +70,5 @@ def test_recipes_are_short():
 
 
 def test_every_command_is_in_the_readme():
-    for name in plugins.names("commands"):
+    for name in (stem.replace("_", "-") for stem in plugins.names("commands")):
         assert re.search(rf"nlpft {name}\b|`{name}`", README), name

@@ -15,7 +15,7 @@ from nlpft.data.loader import DataConfig, PackedData, Share
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.errors import ModelError
 from nlpft.models.forward import check_isolation, forward
-from nlpft.training.loop import evaluate_loss, train_steps
+from nlpft.training.loop import StepSettings, evaluate_loss, train_steps
 
 OBJECTIVE = plugins.load("objectives", "causal_lm")
 STEP_LOSS = OBJECTIVE.build(OBJECTIVE.Config(), None)
@@ -81,17 +81,9 @@ def gradients(model, steps):
     """Weights' change after one SGD step of rate 1 = the gradient; and the report."""
     student = copy.deepcopy(model)
     optimizer = torch.optim.SGD(student.parameters(), lr=1.0)
+    settings = StepSettings(lambda step: 1.0, max_grad_norm=0)
     report = next(
-        train_steps(
-            Accelerator(cpu=True),
-            student,
-            optimizer,
-            lambda step: 1.0,
-            steps,
-            STEP_LOSS,
-            OBJECTIVE.num_targets,
-            max_grad_norm=0,
-        )
+        train_steps(Accelerator(cpu=True), student, optimizer, steps, STEP_LOSS, OBJECTIVE.num_targets, settings)
     )
     before = dict(model.named_parameters())
     return {name: before[name].detach() - p.detach() for name, p in student.named_parameters()}, report

@@ -6,9 +6,10 @@ derived: the same packs are seen in the same steps whatever the number of proces
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +33,8 @@ class DataConfig:
     max_length: int | None = None
     """Tokens in a pack: short rows share one, none is longer (default: 1,024 or the
     model's context if that is less, or the longest row's if that is more)."""
+    too_long: Literal["stop", "skip"] = "stop"
+    """What to do about rows longer than a pack: not begin, or leave them out and say which."""
     packs_per_step: int = 8
     """Packs in one optimiser step, over all processes and micro-batches together."""
     packs_per_micro_batch: int = 1
@@ -49,8 +52,8 @@ class Share:
 class PackedData:
     """The rows of a dataset folder, in packs of at most `max_length` tokens; the model sees `context`.
 
-    static_shapes: every micro-batch has the same number of tokens, for compiled code. table: the rows, where they are not
-    to be read from the folder.
+    too_long: see DataConfig. static_shapes: every micro-batch has the same number of tokens, for compiled code. table: the rows,
+    where they are not to be read from the folder.
     Raises DataError where a row is longer than a pack, or the folder holds no dataset; ConfigError where a pack is longer than
     the context.
     """
@@ -59,36 +62,45 @@ class PackedData:
         self,
         folder: Path,
         max_length: int | None = None,
+        too_long: str = "stop",
         *,
         context: int | None = None,
         static_shapes: bool = False,
         table: pa.Table | None = None,
     ) -> None:
-        table = store.read(folder) if table is None else table
-        self.columns = Columns(table)
-        longest = int(self.columns.lengths.argmax())
-        max_length = max_length or max(min(PACK, context or PACK), int(self.columns.lengths[longest]))
+        self.table = store.read(folder) if table is None else table
+        self.columns = Columns(self.table)
+        lengths = self.columns.lengths
+        fit = context or PACK if too_long == "skip" else int(lengths.max())
+        max_length = max_length or max(min(PACK, context or PACK), int(lengths[lengths <= fit].max(initial=0)))
         if context and max_length > context:
             raise ConfigError(
                 f"data.max_length {max_length} is more than the model's context, {context} tokens; lower it"
-                + (f", and convert with --max_length {context}" if self.columns.lengths[longest] > context else "")
+                + (f", and convert with --max_length {context}" if lengths.max() > context else "")
             )
         self.folder, self.max_length, self.static_shapes = folder, max_length, static_shapes
-        if self.columns.lengths[longest] > max_length:
-            too_long = int((self.columns.lengths > max_length).sum())
-            place = table.column("source")[longest].as_py() if "source" in table.column_names else f"row {longest}"
+        self.rows, self.left_out = np.flatnonzero(lengths <= max_length), np.flatnonzero(lengths > max_length)
+        if len(self.left_out) and (too_long == "stop" or not len(self.rows)):
+            longest = int(lengths.argmax())
             raise DataError(
-                f"{folder}: {too_long} rows are longer than data.max_length {max_length} (the longest, {place}, has "
-                f"{self.columns.lengths[longest]} tokens); raise data.max_length, or convert with --max_length {max_length}"
+                f"{folder}: {len(self.left_out)} rows are longer than data.max_length {max_length} (the longest, "
+                f"{self.places([longest])[0]}, has {lengths[longest]} tokens); raise data.max_length, convert with --max_length "
+                f"{max_length}, or leave them out by --data.too_long skip"
             )
-        self.longest = -(-int(self.columns.lengths[longest]) // 128) * 128  # tokens; tiles of attention kernels
-        self.num_packs = len(pack(self.columns.lengths, max_length))
+        self.longest = -(-int(lengths[self.rows].max()) // 128) * 128  # tokens; tiles of attention kernels
+        self.num_packs = len(pack(lengths[self.rows], max_length))
+
+    def places(self, rows: Sequence[int]) -> list[str]:
+        """Where `rows` (numbers) came from: `file:row`."""
+        if "source" not in self.table.column_names:
+            return [f"row {row}" for row in rows]
+        return self.table.column("source").take(pa.array(rows, pa.int64())).to_pylist()
 
     def packs(self, seed: int, epoch: int) -> list[list[int]]:
-        """The packs of one epoch in the order they are seen; every row stands in exactly one."""
+        """The packs of one epoch in the order they are seen; every row stands in exactly one, save those left out."""
         draw = np.random.default_rng((seed, epoch))
-        packs = pack(self.columns.lengths, self.max_length, draw.permutation(len(self.columns.lengths)))
-        return [packs[i] for i in draw.permutation(len(packs))]
+        packs = pack(self.columns.lengths[self.rows], self.max_length, draw.permutation(len(self.rows)))
+        return [self.rows[packs[i]].tolist() for i in draw.permutation(len(packs))]
 
     def steps_per_epoch(self, packs_per_step: int) -> int:
         return math.ceil(self.num_packs / packs_per_step)
@@ -110,9 +122,16 @@ class PackedData:
 
     def micro_batches(self, packs: list[list[int]], size: int, share: Share) -> list[dict[str, Tensor]]:
         """This process's part of `packs`, in batches of `size` packs."""
-        mine = packs[share.process :: share.processes]
         count = math.ceil(math.ceil(len(packs) / share.processes) / size)
-        return [self._batch(mine[i * size : (i + 1) * size], size) for i in range(count)]
+        numbers = range(share.process, count * share.processes, share.processes)
+        return [self._batch(_part(packs, n, share.processes, size), size) for n in numbers]
+
+    def sources(self, config: DataConfig, seed: int, processes: int, step: int, micro: Sequence[int]) -> list[str]:
+        """Places of the rows of optimiser step `step` (from 1) in the micro-batches that `micro` numbers over all processes."""
+        epoch, number = divmod(step - 1, self.steps_per_epoch(config.packs_per_step))
+        start, size = number * config.packs_per_step, config.packs_per_micro_batch
+        packs = self.packs(seed, epoch)[start : start + config.packs_per_step]
+        return self.places([row for n in micro for pack in _part(packs, n, processes, size) for row in pack])
 
     def _batch(self, packs: list[list[int]], size: int) -> dict[str, Tensor]:
         rows = list(itertools.chain.from_iterable(packs))
@@ -127,6 +146,18 @@ class PackedData:
         """Two rows of random tokens, all learnt, shaped like a micro-batch of `size` packs; see `check_isolation`."""
         rows = lists(np.random.default_rng(0).integers(0, vocabulary, 24), np.array([0, 10, 24]))
         return self._collate(Columns(pa.table({"input_ids": rows, "labels": rows})), [0, 1], size)
+
+
+def packed_data(config: DataConfig, **limits: Any) -> tuple[PackedData, PackedData | None]:
+    """What to train on, and what to measure the loss on, if anything; limits: see PackedData."""
+    train = PackedData(config.train, config.max_length, config.too_long, **limits)
+    return train, PackedData(config.eval, config.max_length, config.too_long, **limits) if config.eval else None
+
+
+def _part(packs: list[list[int]], number: int, processes: int, size: int) -> list[list[int]]:
+    """The packs of micro-batch `number`, counted over all processes: those of one round come before those of the next."""
+    round_, process = divmod(number, processes)
+    return packs[process::processes][round_ * size : (round_ + 1) * size]
 
 
 def check(config: DataConfig) -> None:

@@ -120,10 +120,10 @@ def read_metrics(path: Path) -> tuple[list[dict], list[dict], int]:
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             row = json.loads(line)
-            found[row["kind"]][row["step"]] = row
+            found.setdefault(row["kind"], {})[row["step"]] = row
         except (ValueError, KeyError, TypeError):
             unreadable += 1
-    train, evals = ([rows[step] for step in sorted(rows)] for rows in found.values())
+    train, evals = ([found[kind][step] for step in sorted(found[kind])] for kind in ("train", "eval"))
     return train, evals, unreadable
 
 

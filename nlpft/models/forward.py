@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from nlpft import losses
 from nlpft.errors import ModelError
@@ -81,7 +82,10 @@ def projection(model: Any) -> nn.Linear | None:
     """The output projection, where logits are that and nothing else."""
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     config = model.config.get_text_config() if head is not None else None
-    plain = type(head) is nn.Linear and head.bias is None and "forward" not in vars(head)
+    kind = next(
+        (k for k in type(head).__mro__ if not issubclass(k, FSDPModule)), None
+    )  # FSDP2 makes a class of its own
+    plain = head is not None and kind is nn.Linear and head.bias is None and "forward" not in vars(head)
     return head if plain and not any(getattr(config, key, None) for key in RESHAPES_LOGITS) else None
 
 

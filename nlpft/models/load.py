@@ -10,7 +10,9 @@ import transformers
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from nlpft.errors import ModelError
@@ -65,6 +67,11 @@ def weight_type(dtype: str) -> torch.dtype:
     return DTYPES[dtype]
 
 
+def autocast(dtype: str) -> str | None:
+    """Accelerate's mixed precision for weights of the type called `dtype`; None: as the launcher says."""
+    return "bf16" if weight_type(dtype) == torch.bfloat16 else None
+
+
 def adapter_base(folder: Path) -> str | None:
     """The base model's name, if `folder` holds an adapter in PEFT's format."""
     path = folder / "adapter_config.json"
@@ -79,22 +86,50 @@ def adapter_base(folder: Path) -> str | None:
     return base
 
 
-def as_loaded(model: nn.Module) -> nn.Module:
-    """`model` with whole weights in the type that they were loaded in (masters are for training); an adapter keeps its own."""
-    return model if hasattr(model, "peft_config") else model.to(model.config.dtype)  # type: ignore[arg-type]
-
-
-def save_model(model: nn.Module, folder: Path, tokenizer: Any, facts: dict[str, Any]) -> None:
+def save_model(model: nn.Module, folder: Path, tokenizer: Any, facts: dict[str, Any], main: bool = True) -> None:
     """Write the adapter (PEFT) or the whole weights of `model` to `folder`, its tokenizer, and `facts` as nlpft.json.
 
-    The folder appears when everything in it is written; an older one is replaced.
+    Whole weights are written in the type that they were loaded in: masters are for training. The folder appears when everything
+    in it is written; an older one is replaced. Where processes hold parts of the weights, all of them call this; `main` writes.
     """
+    state = gathered(model, keep=main) if is_sharded(model) else None
+    if not main:
+        return
+    if state is None and not hasattr(model, "peft_config"):
+        model = model.to(model.config.dtype)  # type: ignore[arg-type]
     with whole_folder(folder, overwrite=True) as partial:
         # An adapter never resizes the vocabulary here; left to find out, PEFT would look for the base's config on the hub.
         options = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}
-        model.save_pretrained(partial, **options)  # type: ignore[operator]
+        model.save_pretrained(partial, state_dict=state, **options)  # type: ignore[operator]
         tokenizer.save_pretrained(partial)
         (partial / "nlpft.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether this process holds only a part of each weight (FSDP2)."""
+    return any(isinstance(module, FSDPModule) for module in model.modules())
+
+
+def resharded(model: nn.Module) -> nn.Module:
+    """`model` with every sharded weight in parts again: FSDP2 leaves some of them whole behind a forward pass."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+    return model
+
+
+def gathered(model: nn.Module, keep: bool) -> dict[str, Tensor]:
+    """Whole weights of a sharded `model` on the CPU, one after the other, of an adapter only its own; empty unless `keep`."""
+    adapter, whole = hasattr(model, "peft_config"), {}
+    dtype: Any = None if adapter else model.config.dtype
+    once = dict(model.named_parameters())
+    tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - once.keys()
+    for name, weight in resharded(model).state_dict().items():
+        if name not in tied and (not adapter or (name in once and once[name].requires_grad)):
+            tensor = weight.full_tensor() if isinstance(weight, DTensor) else weight
+            if keep:
+                whole[name] = tensor.to("cpu", dtype)
+    return whole
 
 
 def load_tokenizer(name: str, chat_template: str | None = None) -> Any:

@@ -1,23 +1,38 @@
-"""Checkpoints from which a run goes on as if it had never stopped: weights that train, optimiser, random state, step.
+"""Checkpoints from which a run goes on as if it had never stopped: weights that train, optimiser, step.
 
-The step says which batches come next and what the rate is (both are functions of it), so neither is stored. A folder gets its
-name only when everything in it is written; what a kill leaves behind is called .partial and is not looked at.
+The step says which batches come next, what the rate is and what dropout draws (all are functions of it), so none of that is
+stored. The tensors lie in torch.distributed.checkpoint's format: each process writes its part, and any number of them can go on.
+A folder gets its name only when everything in it is written; what a kill leaves behind has another name (.step-*.partial) and
+goes with the next save.
 """
 
+import contextlib
 import json
-import random
+import pickle
 import shutil
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import torch
+import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
-from nlpft.errors import ConfigError, ModelError
+from nlpft import config
+from nlpft.errors import ConfigError, ModelError, TrainingError
+from nlpft.files import whole_folder
+from nlpft.models.load import resharded
+from nlpft.rundir import RunDir
+
+STATE = "state.json"
+WEIGHTS, OPTIMIZER = "weights.", "optimizer."  # how the names of tensors begin
 
 
 @dataclass(frozen=True)
@@ -28,71 +43,203 @@ class CheckpointConfig:
     """How many of the newest checkpoints stay; the best one stays too."""
 
 
-def check(config: CheckpointConfig) -> None:
+def check(settings: CheckpointConfig) -> None:
     """Raise ConfigError for settings under which nothing could be resumed."""
-    if config.every < 0:
-        raise ConfigError(f"checkpoint.every {config.every}: a number of steps, or 0 for only at the end")
-    if config.keep < 1:
-        raise ConfigError(f"checkpoint.keep {config.keep}: at least 1, a run cannot be resumed from none")
+    if settings.every < 0:
+        raise ConfigError(f"checkpoint.every {settings.every}: a number of steps, or 0 for only at the end")
+    if settings.keep < 1:
+        raise ConfigError(f"checkpoint.keep {settings.keep}: at least 1, a run cannot be resumed from none")
+
+
+def to_resume(run: RunDir, cfg: Any, free: Sequence[str]) -> Path | None:
+    """The newest checkpoint, where `cfg.resume` says to go on from it; None where the run begins.
+
+    Raises ConfigError where a setting differs from the run's whose key does not begin with one of `free`, RunExists where the
+    folder holds a run that is not to be resumed.
+    """
+    newest = latest(run.checkpoints) if cfg.resume else None
+    if newest:
+        config.check_same(config.load(type(cfg), run.config), cfg, free)
+    elif not cfg.resume:
+        run.check_free()
+    return newest
 
 
 def save(
-    accelerator: Accelerator, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
+    accelerator: Accelerator,
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    keep: int = 2,
 ) -> Path:
-    """Write the checkpoint of `state["step"]` below `folder`; called by every process."""
+    """Write the checkpoint of `state["step"]` below `folder`, keep the newest `keep` and the best; called by every process."""
     final = folder / f"step-{state['step']:08d}"
-    partial = final.with_suffix(".partial")
+    model = resharded(accelerator.unwrap_model(model))
+    moments, numbers = split(optimizer_state(model, optimizer))
     if accelerator.is_main_process:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        save_file(trained_weights(accelerator.unwrap_model(model)), partial / "weights.safetensors")
-        torch.save(optimizer.state_dict(), partial / "optimizer.pt")
-        (partial / "state.json").write_text(json.dumps(state, indent=2) + "\n", encoding="utf-8")
-    accelerator.wait_for_everyone()
-    torch.save(random_state(), partial / f"random-{accelerator.process_index}.pt")
-    accelerator.wait_for_everyone()
+        for left in folder.glob(".step-*.partial"):
+            shutil.rmtree(left, ignore_errors=True)
+    with _made_together(accelerator, final) as partial:
+        _write(partial, {**weights(model), **moments}, final)
+        if accelerator.is_main_process:
+            text = json.dumps({**state, "numbers": numbers}, indent=2)
+            (partial / STATE).write_text(text + "\n", encoding="utf-8")
     if accelerator.is_main_process:
-        shutil.rmtree(final, ignore_errors=True)
-        partial.rename(final)
-    accelerator.wait_for_everyone()
+        prune(folder, keep, state["best"].get("step"))
     return final
+
+
+@contextlib.contextmanager
+def _made_together(accelerator: Accelerator, final: Path) -> Iterator[Path]:
+    """`files.whole_folder` for all processes: the folder that the main one makes, renamed when all have written to it."""
+    with whole_folder(final) if accelerator.is_main_process else contextlib.nullcontext() as made:
+        (partial,) = broadcast_object_list([made])
+        assert partial is not None
+        yield partial
+        accelerator.wait_for_everyone()
+    accelerator.wait_for_everyone()
+
+
+def _write(folder: Path, tensors: dict[str, Tensor], final: Path) -> None:
+    try:
+        with _quiet():
+            dcp.save(tensors, checkpoint_id=folder, no_dist=not dist.is_initialized())
+    except CheckpointException as error:
+        first = _first(error)
+        if not isinstance(first, OSError):
+            raise
+        raise TrainingError(
+            f"{final}: cannot be saved ({first.strerror or first}); nothing of it is left, and older checkpoints are whole: make "
+            "room, or set checkpoint.keep lower, and --resume"
+        ) from error
 
 
 def load(
     accelerator: Accelerator, checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
-    """Put the checkpoint's weights, optimiser and random state in place; returns its `state`.
+    """Put the checkpoint's weights and optimiser in place; returns its `state`.
 
-    Raises ModelError where it is another model's or method's, or has been written by another number of processes.
+    Raises ModelError where it is another model's or method's.
     """
-    load_weights(accelerator.unwrap_model(model), checkpoint)
-    optimizer.load_state_dict(torch.load(checkpoint / "optimizer.pt", map_location="cpu", weights_only=True))
-    file = checkpoint / f"random-{accelerator.process_index}.pt"
-    if not file.exists() or len(list(checkpoint.glob("random-*.pt"))) != accelerator.num_processes:
-        raise ModelError(
-            f"{checkpoint}: written by {len(list(checkpoint.glob('random-*.pt')))} processes, resumed by "
-            f"{accelerator.num_processes}: their random states (dropout) would differ; use the same number"
-        )
-    set_random_state(torch.load(file, weights_only=True))
-    return json.loads((checkpoint / "state.json").read_text(encoding="utf-8"))
+    model = resharded(accelerator.unwrap_model(model))
+    load_weights(model, checkpoint)
+    state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    stored = {name: size for name, size in sizes(checkpoint).items() if name.startswith(OPTIMIZER)}
+    moments = {name: _like(size, _parameter(name, model)) for name, size in stored.items()}
+    _read(checkpoint, moments)
+    set_optimizer_state(model, optimizer, moments | state.pop("numbers"))
+    return state
 
 
 def load_weights(model: nn.Module, checkpoint: Path) -> None:
-    """Put the checkpoint's weights into `model` (not wrapped). Raises ModelError where they do not fit."""
-    stored, own = load_file(checkpoint / "weights.safetensors"), trained_weights(model)
-    wrong = sorted(stored.keys() ^ own.keys()) or [n for n in own if own[n].shape != stored[n].shape]
+    """Put the checkpoint's weights into `model` (not wrapped, but maybe sharded); called by every process.
+
+    Raises ModelError where they do not fit.
+    """
+    own = weights(resharded(model))
+    stored = {name: size.size for name, size in sizes(checkpoint).items() if name.startswith(WEIGHTS)}
+    wrong = sorted(stored.keys() ^ own.keys()) or [n for n in own if own[n].shape != stored[n]]
     if wrong:
+        named = ", ".join(name.removeprefix(WEIGHTS) for name in wrong[:3])
+        raise ModelError(f"{checkpoint}: of another model or tuning method; weights differ in {named} ...")
+    _read(checkpoint, own)
+
+
+def read(checkpoint: Path) -> dict[str, Tensor]:
+    """All tensors of a checkpoint, whole, on the CPU: `weights.NAME` and `optimizer.NAME.MOMENT`."""
+    tensors = {name: torch.empty(size.size, dtype=size.properties.dtype) for name, size in sizes(checkpoint).items()}
+    _read(checkpoint, tensors)
+    return tensors
+
+
+def sizes(checkpoint: Path) -> dict[str, TensorStorageMetadata]:
+    """Size and type of each tensor in a checkpoint. Raises ModelError where it cannot be read."""
+    try:
+        found = dcp.FileSystemReader(checkpoint).read_metadata().state_dict_metadata
+    except (OSError, EOFError, pickle.UnpicklingError) as error:
         raise ModelError(
-            f"{checkpoint}: of another model or tuning method; weights differ in {', '.join(wrong[:3])} ..."
-        )
-    with torch.no_grad():
-        for name, weight in own.items():
-            weight.copy_(stored[name])
+            f"{checkpoint}: damaged ({error}); remove it, and --resume goes on from the one before"
+        ) from error
+    return {name: size for name, size in found.items() if isinstance(size, TensorStorageMetadata)}
 
 
-def trained_weights(model: nn.Module) -> dict[str, Tensor]:
+def _read(checkpoint: Path, tensors: dict[str, Tensor]) -> None:
+    """Fill `tensors`, which may be parts of whole ones, in place."""
+    try:
+        with _quiet():
+            dcp.load(tensors, checkpoint_id=checkpoint, no_dist=not dist.is_initialized())
+    except CheckpointException as error:
+        why = str(_first(error)).partition("\n")[0][:100]
+        raise ModelError(
+            f"{checkpoint}: damaged ({why}); remove it, and --resume goes on from the one before"
+        ) from error
+
+
+def _first(error: CheckpointException) -> BaseException:
+    """What went wrong in the first of the processes in which something did."""
+    return next(iter(error.failures.values()))[0]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's warning that one process is only one."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
     """The weights that train, by name; tied ones once."""
-    return {name: p.data for name, p in model.named_parameters() if p.requires_grad}
+    return {WEIGHTS + name: p.data for name, p in model.named_parameters() if p.requires_grad}
+
+
+def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """`optimizer`'s state by the names of `model`'s parameters; its settings are not in it, they follow from the step."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    return {
+        f"{OPTIMIZER}{names[id(p)]}.{key}": value
+        for p, values in optimizer.state.items()
+        for key, value in values.items()
+    }
+
+
+def set_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Undo of `optimizer_state`."""
+    own = optimizer.state_dict()
+    numbers = {id(p): i for i, p in enumerate(p for group in optimizer.param_groups for p in group["params"])}
+    places = {name: numbers[id(p)] for name, p in model.named_parameters() if id(p) in numbers}
+    by_number: dict[int, dict[str, Any]] = {}
+    for name, value in state.items():
+        parameter, _, key = name.removeprefix(OPTIMIZER).rpartition(".")
+        by_number.setdefault(places[parameter], {})[key] = value
+    optimizer.load_state_dict({**own, "state": by_number})
+
+
+def split(state: dict[str, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors, and the rest."""
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    return tensors, {name: value for name, value in state.items() if name not in tensors}
+
+
+def _parameter(name: str, model: nn.Module) -> Tensor:
+    return model.get_parameter(name.removeprefix(OPTIMIZER).rpartition(".")[0])
+
+
+def _like(size: TensorStorageMetadata, parameter: Tensor) -> Tensor:
+    """An empty tensor for a moment of `parameter`: sharded as that is, if it has its shape."""
+    if size.size == parameter.shape:
+        return torch.empty_like(parameter, dtype=size.properties.dtype, requires_grad=False)
+    return torch.empty(size.size, dtype=size.properties.dtype)
+
+
+def roll_back(accelerator: Accelerator, folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> str:
+    """Put the newest checkpoint's weights and optimiser in place; returns its name. Raises TrainingError without one."""
+    newest = latest(folder)
+    if newest is None:
+        raise TrainingError(f"{folder}: no checkpoint to roll back to yet; lower checkpoint.every or optim.lr")
+    load(accelerator, newest, model, optimizer)
+    return newest.name
 
 
 def latest(folder: Path) -> Path | None:
@@ -103,7 +250,7 @@ def latest(folder: Path) -> Path | None:
 
 def whole(folder: Path) -> list[Path]:
     """The checkpoints in `folder` that were written to their end, oldest first."""
-    return [path for path in sorted(folder.glob("step-*")) if path.suffix != ".partial"]
+    return sorted(folder.glob("step-*"))
 
 
 def prune(folder: Path, keep: int, best: int | None) -> None:
@@ -112,25 +259,3 @@ def prune(folder: Path, keep: int, best: int | None) -> None:
     for path in found[: max(0, len(found) - keep)]:
         if path.name != f"step-{best or 0:08d}":
             shutil.rmtree(path)
-
-
-def random_state() -> dict[str, Any]:
-    """State of every random generator that training draws from, as types that torch loads without unpickling code."""
-    kind, keys, *rest = cast(tuple, np.random.get_state(legacy=True))
-    return {
-        "python": random.getstate(),
-        "numpy": (kind, torch.from_numpy(keys.astype(np.int64)), *rest),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-    }
-
-
-def set_random_state(state: dict[str, Any]) -> None:
-    """Undo of `random_state`."""
-    version, numbers, gauss = state["python"]
-    random.setstate((version, tuple(numbers), gauss))
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import platform
 import subprocess
 import sys
@@ -9,16 +10,22 @@ from collections.abc import Iterator, Sequence
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
 
 import torch
 from accelerate import Accelerator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from nlpft import config
+from nlpft.data import store
+from nlpft.data.loader import PackedData
 from nlpft.errors import ConfigError
 from nlpft.files import write_text
+from nlpft.rundir import RunDir
+from nlpft.training.loop import StepReport
 
+SHOWN = 8  # rows that a message names
 PACKAGES = ("nlpft", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "pyarrow")
 
 
@@ -38,6 +45,16 @@ class RunLog:
         self.console = Console(stderr=True, quiet=not self.main)
         self.max_steps, self.first_step, self.path = max_steps, first_step, path
         self.file: TextIO | None = None  # open while `running`
+
+    @classmethod
+    def start(cls, accelerator: Accelerator, run: RunDir, cfg: Any, max_steps: int, first: int) -> Self:
+        """Write down what is about to run (`cfg`: a recipe's settings), and on which data; `first` steps of it are done."""
+        if accelerator.is_main_process:
+            data = {name: store.facts(folder) for name in ("train", "eval") if (folder := getattr(cfg.data, name))}
+            run.start(config.dump(cfg), environment(cfg.seed, accelerator.num_processes), data)
+        accelerator.wait_for_everyone()
+        accelerator.init_trackers("nlpft", config=config.flat_text(cfg))
+        return cls(accelerator, run.metrics, max_steps, first)
 
     @contextlib.contextmanager
     def running(self) -> Iterator["RunLog"]:
@@ -62,13 +79,15 @@ class RunLog:
         """One line of metrics.jsonl, and the same numbers to the trackers."""
         if self.file is None:
             return
-        self.file.write(json.dumps({"kind": kind, **values}) + "\n")
+        values = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+        self.file.write(json.dumps({"kind": kind, **values}) + "\n")  # JSON knows no NaN
         self.file.flush()
         numbers = {f"{kind}/{k}": v for k, v in values.items() if k != "step" and isinstance(v, (int, float))}
         self.accelerator.log(numbers, step=values["step"])
 
-    def step(self, report: dict[str, Any]) -> None:
+    def step(self, of: StepReport) -> None:
         """A training step: the bar moves; without a terminal a line now and then."""
+        report = of.numbers()
         self.write("train", report)
         speed = report["tokens"] / report["seconds"]
         state = f"loss {report['loss']:.3f}  lr {report['lr']:.1e}  {speed:,.0f} tokens/s"
@@ -82,6 +101,19 @@ class RunLog:
         self.write("eval", {"step": step, "loss": loss, "targets": targets, "best": best})
         self.say(f"step {step}: held-out loss {loss:.4f} nats/token" + (", the best so far" if best else ""))
 
+    def left_out(self, *datasets: PackedData | None) -> None:
+        """Rows of `datasets` that no step will see, because they are longer than a pack."""
+        for data in filter(None, datasets):
+            rows = data.places(data.left_out[:SHOWN].tolist())
+            if rows:
+                more = f" and {len(data.left_out) - len(rows)} more" if len(data.left_out) > len(rows) else ""
+                self.say(f"{data.folder}: left out, longer than {data.max_length} tokens: {', '.join(rows)}{more}")
+
+    def problem(self, step: int, problem: str, rows: list[str], message: str) -> None:
+        """A step that was not taken, and the rows it was made of."""
+        self.write("problem", {"step": step, "problem": problem, "rows": rows})
+        self.say(message)
+
     def say(self, text: str) -> None:
         self.console.print(text, highlight=False, soft_wrap=True)
 
@@ -94,8 +126,8 @@ def keep_until(path: Path, step: int) -> None:
         write_text(path, "".join(kept))
 
 
-def environment(seed: int) -> dict[str, Any]:
-    """Versions, device and seed: what it takes, with the configuration and the data, to repeat a run."""
+def environment(seed: int, processes: int = 1) -> dict[str, Any]:
+    """Versions, device, processes and seed: what it takes, with the configuration and the data, to repeat a run."""
     cuda = torch.cuda.is_available()
     return {
         "command": sys.argv,
@@ -103,6 +135,7 @@ def environment(seed: int) -> dict[str, Any]:
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine(),
         "devices": torch.cuda.device_count() if cuda else 0,
+        "processes": processes,
         "threads": torch.get_num_threads(),
         "packages": {name: version(name) for name in PACKAGES},
         "commit": commit(),

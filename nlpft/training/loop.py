@@ -1,13 +1,20 @@
 """One optimiser step at a time: the loop yields, the recipe decides what to log, evaluate and save."""
 
+import math
+import random
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from nlpft.models.load import is_sharded
 
 Batch = dict[str, Tensor]
 StepLoss = Callable[[nn.Module, Batch], Tensor]
@@ -24,9 +31,12 @@ class Readback:
             self._ready.record()
 
     def __getitem__(self, number: int) -> float:
+        return self.all()[number]
+
+    def all(self) -> list[float]:
         if self._ready is not None:
             self._ready.synchronize()
-        return float(self._host[number])
+        return self._host.tolist()
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,7 @@ class StepReport:
     lr: float  # rate that this step used
     seconds: float  # wall time since the step before was handed out, data loading included
     memory_gib: float  # highest device memory so far, GiB; 0 on the CPU
-    sums: Readback  # nats, targets, tokens, norm
+    sums: Readback  # nats, targets, tokens, norm, interrupted processes, then the nats of each micro-batch
 
     @property
     def loss(self) -> float:
@@ -62,6 +72,26 @@ class StepReport:
         """Norm of the gradient before clipping."""
         return self.sums[3]
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether a process was told to stop before this step; all of them learn it from the same report."""
+        return self.sums[4] > 0
+
+    @property
+    def problem(self) -> str:
+        """Why the step was not taken; empty where it was."""
+        if not self.targets:
+            return "no learnt token"
+        if not math.isfinite(self.loss):
+            return "the loss is not finite"
+        return "" if math.isfinite(self.grad_norm) else "the gradient is not finite"
+
+    @property
+    def suspects(self) -> list[int]:
+        """Of a step with a problem, the micro-batches (numbered over all processes) whose loss is not finite, or all."""
+        nats = self.sums.all()[5:]
+        return [n for n, x in enumerate(nats) if not math.isfinite(x)] or list(range(len(nats)))
+
     def numbers(self) -> dict[str, Any]:
         """All of it, as a line of a log."""
         names = ("step", "loss", "targets", "tokens", "grad_norm", "lr", "seconds", "memory_gib")
@@ -69,57 +99,103 @@ class StepReport:
 
 
 class OneLate:
-    """Hands every report to `write` when the next one comes, by when its numbers have arrived; `now`: at once."""
+    """Hands every report to all `readers` when the next one comes, by when its numbers have arrived; `now`: at once."""
 
-    def __init__(self, write: Callable[[dict[str, Any]], None]) -> None:
-        self.write = write
+    interrupted = False  # whether a report said so; the one that came then has been read too
+
+    def __init__(self, *readers: Callable[[StepReport], None]) -> None:
+        self.readers = readers
         self.held: list[StepReport] = []
 
     def __call__(self, report: StepReport, now: bool = False) -> None:
         self.held.append(report)
-        while len(self.held) > (0 if now else 1):
-            self.write(self.held.pop(0).numbers())
+        while len(self.held) > (0 if now or self.interrupted else 1):
+            oldest = self.held.pop(0)
+            self.interrupted |= oldest.interrupted
+            for read in self.readers:
+                read(oldest)
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """What the steps of a run have in common."""
+
+    learning_rate: Callable[[int], float]  # of a step, counted from 1
+    max_grad_norm: float = 1.0  # 0: gradients are not clipped
+    seed: int = 0  # of dropout
+    first_step: int = 0  # steps done before
 
 
 def train_steps(
     accelerator: Accelerator,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    learning_rate: Callable[[int], float],
     steps: Iterable[list[Batch]],
     step_loss: StepLoss,
     num_targets: Count,
-    max_grad_norm: float = 1.0,
-    first_step: int = 0,
+    settings: StepSettings,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[StepReport]:
     """Train `model` in place on `steps` (each a list of this process's micro-batches), yielding after every optimiser step.
 
     `step_loss(model, batch)` is a SUM over the batch's targets, `num_targets(batch)` their number. The gradient is the sum over
-    all micro-batches and processes divided by all their targets: it does not depend on how the step was cut up.
+    all micro-batches and processes divided by all their targets: it does not depend on how the step was cut up. What is drawn
+    (dropout) follows from the seed, the step and the micro-batch's place in it, so a run can begin at any step. A step without
+    targets, or with a loss or gradient that is not finite, changes nothing; its report says so. `stop()`: whether this process
+    has been told to stop; the report tells all of them.
     """
     device, start = accelerator.device, time.perf_counter()
-    for step, batches in enumerate(steps, first_step + 1):
+    processes, process = accelerator.num_processes, accelerator.process_index
+    for step, batches in enumerate(steps, settings.first_step + 1):
         model.train()
         batches = [to_device(batch, device) for batch in batches]
         tokens = torch.tensor(sum(b["input_ids"].numel() for b in batches), device=device)
         counts = total(accelerator, torch.stack((torch.stack([num_targets(b) for b in batches]).sum(), tokens)))
-        nats = torch.zeros((), device=device)
+        nats = torch.zeros(len(batches) * processes, device=device)
         for i, batch in enumerate(batches):
-            with torch.enable_grad() if i == len(batches) - 1 else accelerator.no_sync(model):
+            number = i * processes + process
+            seed_draws(settings.seed, step, number)
+            with nullcontext() if i == len(batches) - 1 or is_sharded(model) else accelerator.no_sync(model):
                 loss = step_loss(model, batch)
-                # DDP takes the mean of the processes' gradients; we want their sum.
-                accelerator.backward(loss * accelerator.num_processes / counts[0].clamp(min=1))
-                nats += loss.detach()
-        norm = accelerator.clip_grad_norm_(model.parameters(), max_grad_norm or float("inf"))
-        rate = learning_rate(step)
+                # DDP and FSDP take the mean of the processes' gradients; we want their sum.
+                accelerator.backward(loss * processes / counts[0].clamp(min=1))
+                nats[number] = loss.detach()
+        norm = whole(accelerator.clip_grad_norm_(model.parameters(), settings.max_grad_norm or float("inf")))
+        rate = settings.learning_rate(step)
         for group in optimizer.param_groups:
             group["lr"] = rate * group.get("scale", 1.0)  # of a group with a rate of its own
-        optimizer.step()
+        seen = total(accelerator, torch.cat((nats, nats.new_tensor([stop()]))))
+        nats, stopped = seen[:-1], seen[-1]
+        step_if(torch.isfinite(norm) & torch.isfinite(nats.sum()) & (counts[0] > 0), optimizer)
         optimizer.zero_grad()
-        sums = torch.stack([x.double() for x in (total(accelerator, nats), *counts, norm)])
+        sums = torch.cat((torch.stack([x.double() for x in (nats.sum(), *counts, norm, stopped)]), nats.double()))
         now = time.perf_counter()
         yield StepReport(step, rate, now - start, peak_memory(device), Readback(sums))
         start = time.perf_counter()
+
+
+def whole(value: Tensor) -> Tensor:
+    """A number that sharded gradients gave, on every process."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def seed_draws(*place: int) -> None:
+    """Set every generator that training draws from, by its `place` alone: the run's seed, the step, the micro-batch."""
+    state = int(np.random.SeedSequence(place).generate_state(1)[0])
+    random.seed(state)
+    np.random.seed(state)
+    torch.manual_seed(state)
+
+
+def step_if(sound: Tensor, optimizer: torch.optim.Optimizer) -> None:
+    """`optimizer.step()` where `sound` [] is true; torch's fused kernels decide that on the device, which nothing waits for."""
+    inner: Any = getattr(optimizer, "optimizer", optimizer)  # of Accelerate's wrapper
+    sharded = any(isinstance(p, DTensor) for group in inner.param_groups for p in group["params"])
+    if all(group.get("fused") for group in inner.param_groups) and not sharded:
+        inner.found_inf, inner.grad_scale = (~sound).float(), None  # as GradScaler tells them
+        optimizer.step()
+    elif sound:
+        optimizer.step()
 
 
 @torch.no_grad()

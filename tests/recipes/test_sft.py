@@ -1,9 +1,12 @@
 """recipes/sft.py: pinned by exact losses, equal after a resume, the same on two processes, clear where it refuses."""
 
 import json
+import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,10 +16,11 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from nlpft import config
+from nlpft import cli, config
 from nlpft.data.convert import Options, convert
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.errors import ConfigError, DataError, ModelError, RunExists
+from nlpft.training import checkpoint
 
 RECIPE = Path(sft.__file__)
 
@@ -48,6 +52,12 @@ def losses(lines: list[dict], kind: str = "train") -> list[float]:
     return [line["loss"] for line in lines if line["kind"] == kind]
 
 
+def trained(run: Path, step: int = 6) -> dict:
+    """Trained weights in a checkpoint, by name."""
+    found = checkpoint.read(run / "checkpoints" / f"step-{step:08d}")
+    return {name.removeprefix("weights."): x for name, x in found.items() if name.startswith("weights.")}
+
+
 METHODS = {
     "full": ["--tuning.name", "full"],
     "lora": ["--tuning.name", "lora", "--tuning.rank", "4"],
@@ -66,35 +76,88 @@ def test_losses_are_pinned(method, tmp_path, tiny_folder, dataset):
     assert got == pytest.approx(PINNED[method], rel=1e-4)
 
 
+def launched(*more: str, **options):
+    return subprocess.Popen([sys.executable, str(RECIPE), *more], stderr=subprocess.PIPE, text=True, **options)
+
+
+def wait_for(run: Path, steps: int) -> None:
+    while not (run / "metrics.jsonl").exists() or len(metrics(run)) < steps:
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("step", [1, 4, 5])
 @pytest.mark.parametrize("method", METHODS)
-def test_resuming_equals_not_stopping(method, tmp_path, tiny_folder, dataset):
-    more = [
-        *METHODS[method],
-        "--checkpoint.every",
-        "1",
-        "--checkpoint.keep",
-        "99",
-        "--data.eval",
-        str(dataset),
-        "--eval_every",
-        "2",
-    ]
-    if method == "lora":
-        more += ["--tuning.dropout", "0.3"]
+def test_resuming_after_any_step_ends_in_the_same_bits(method, step, tmp_path, tiny_folder, dataset):
+    more = [*METHODS[method], "--checkpoint.every", "1", "--checkpoint.keep", "99"]
+    more += ["--data.eval", str(dataset), "--eval_every", "2"]
+    more += ["--tuning.dropout", "0.3"] if method == "lora" else []
     whole = train(tmp_path / "whole", tiny_folder, dataset, *more)
-    train(tmp_path / "parts", tiny_folder, dataset, *more)
-    for step in (4, 5, 6):  # as if killed after step 3
-        shutil.rmtree(tmp_path / "parts" / "checkpoints" / f"step-{step:08d}")
+    shutil.copytree(tmp_path / "whole", tmp_path / "parts")
+    for later in range(step + 1, 7):  # as if killed after `step`
+        shutil.rmtree(tmp_path / "parts" / "checkpoints" / f"step-{later:08d}")
     shutil.rmtree(tmp_path / "parts" / "model")
     resumed = train(tmp_path / "parts", tiny_folder, dataset, *more, "--resume")
-    assert [(m["kind"], m["step"]) for m in resumed] == [(m["kind"], m["step"]) for m in whole]
-    assert [m["loss"] for m in resumed] == [m["loss"] for m in whole]
-    a, b = (
-        load_file(tmp_path / run / "checkpoints" / "step-00000006" / "weights.safetensors")
-        for run in ("whole", "parts")
-    )
+    assert [(m["kind"], m["step"], m["loss"]) for m in resumed] == [(m["kind"], m["step"], m["loss"]) for m in whole]
+    a, b = trained(tmp_path / "whole"), trained(tmp_path / "parts")
     assert a.keys() == b.keys()
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_killed_at_any_step_and_resumed_a_run_ends_in_the_same_bits(method, tmp_path, tiny_folder, dataset, capfd):
+    """SIGKILL, mid-epoch, with packing and dropout: through the command that proves it to users."""
+    more = [*METHODS[method], "--data.eval", str(dataset), "--eval_every", "2"]
+    more += ["--tuning.dropout", "0.3"] if method == "lora" else []
+    code = cli.main(["verify-resume", str(RECIPE), *words(tmp_path / "never", tiny_folder, dataset, *more)])
+    said = capfd.readouterr().out
+    assert code == 0, said
+    assert re.search(
+        r"killed after step \d; goes on from step-0000000[246]\nequal, bit for bit: \d+ trained weights", said
+    )
+    assert not (tmp_path / "never").exists()
+
+
+def test_a_resume_that_forgets_something_is_found_out(tmp_path, tiny_folder, dataset, capfd):
+    shutil.copy(RECIPE, tmp_path / "forgets.py")
+    recipe = (tmp_path / "forgets.py").read_text()
+    assert "state = checkpoint.load(accelerator, newest, model, optimizer)" in recipe
+    forgetful = recipe.replace("newest, model, optimizer)", "newest, model, build_optimizer(model, cfg.optim))")
+    (tmp_path / "forgets.py").write_text(forgetful)
+    code = cli.main(["verify-resume", str(tmp_path / "forgets.py"), *words(tmp_path / "never", tiny_folder, dataset)])
+    said = capfd.readouterr().out
+    assert code == 1
+    assert re.search(r"step \d: loss .* and .*", said)
+    assert "not deterministic" not in said
+
+
+def test_a_signal_saves_first_and_a_resume_ends_in_the_same_bits(tmp_path, tiny_folder, dataset):
+    more = ["--tuning.dropout", "0.3", "--checkpoint.every", "0", "--max_steps", "60"]
+    whole = train(tmp_path / "whole", tiny_folder, dataset, *more)
+    child = launched(*words(tmp_path / "run", tiny_folder, dataset, *more))
+    wait_for(tmp_path / "run", 3)
+    child.send_signal(signal.SIGTERM)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == 143
+    step = int(re.search(r"step (\d+) is saved, go on from it by --resume", said)[1])
+    assert 3 <= step < 60
+    assert metrics(tmp_path / "run")[-1]["step"] == step
+    assert not (tmp_path / "run" / "model").exists()
+    assert losses(train(tmp_path / "run", tiny_folder, dataset, *more, "--resume")) == losses(whole)
+    a, b = (load_file(tmp_path / run / "model" / "adapter_model.safetensors") for run in ("whole", "run"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_another_number_of_processes_goes_on_with_the_same_rows(tmp_path, tiny_folder, dataset):
+    more = ["--tuning.dropout", "0.3", "--checkpoint.every", "3", "--checkpoint.keep", "9"]
+    whole = train(tmp_path / "run", tiny_folder, dataset, *more)
+    for rest in (tmp_path / "run" / "checkpoints" / "step-00000006", tmp_path / "run" / "model"):
+        shutil.rmtree(rest)
+    launch = [sys.executable, "-m", "nlpft.cli", "train", "--cpu", "--num_processes", "2", "sft"]
+    done = [*launch, *words(tmp_path / "run", tiny_folder, dataset, *more, "--resume")]
+    subprocess.run(done, check=True, capture_output=True, timeout=300)
+    resumed = metrics(tmp_path / "run")
+    assert [m["targets"] for m in resumed] == [m["targets"] for m in whole]
+    assert losses(resumed) == pytest.approx(losses(whole), rel=1e-4)
 
 
 def test_two_processes_give_the_losses_of_one(tmp_path, tiny_folder, dataset):
@@ -106,7 +169,6 @@ def test_two_processes_give_the_losses_of_one(tmp_path, tiny_folder, dataset):
     subprocess.run(
         [*launch, *words(tmp_path / "two", tiny_folder, dataset, *more)], check=True, capture_output=True, timeout=300
     )
-    assert len(list((tmp_path / "two" / "checkpoints" / "step-00000006").glob("random-*.pt"))) == 2
     two = metrics(tmp_path / "two")
     assert [(m["kind"], m["step"], m["targets"]) for m in one] == [(m["kind"], m["step"], m["targets"]) for m in two]
     assert losses(one) == pytest.approx(losses(two), rel=1e-4)
@@ -132,7 +194,7 @@ def test_stops_early_and_keeps_the_best(tmp_path, tiny_folder, dataset):
     evals = losses(lines, "eval")
     best = evals.index(min(evals)) + 1
     assert len(evals) == best + 2 < 40
-    kept = load_file(tmp_path / "run" / "checkpoints" / f"step-{best:08d}" / "weights.safetensors")
+    kept = trained(tmp_path / "run", best)
     final = load_file(tmp_path / "run" / "model" / "model.safetensors")
     assert all(torch.equal(final[name], kept[name]) for name in final)
 
@@ -242,7 +304,7 @@ def fresh_accelerate():
 def test_bfloat16_weights_that_train_are_kept_in_float32(tmp_path, tiny_folder, dataset):
     more = ["--dtype", "bfloat16", "--tuning.name", "full", "--optim.lr", "1e-5", "--data.eval", str(dataset)]
     lines = train(tmp_path / "run", tiny_folder, dataset, *more)
-    weights = load_file(tmp_path / "run" / "checkpoints" / "step-00000006" / "weights.safetensors")
+    weights = trained(tmp_path / "run")
     assert {w.dtype for w in weights.values()} == {torch.float32}
     start = load_file(tiny_folder / "model.safetensors")
     moved = [(weights[n].bfloat16() != weights[n]).any() for n in weights if weights[n].ndim > 1]
@@ -271,6 +333,6 @@ def apply(model, config):
     )
     train(tmp_path / "run", tiny_folder, dataset, "--tuning.name", name, "--tuning.also_head")
     assert config.load(sft.Config, tmp_path / "run" / "config.yaml").tuning.also_head
-    weights = load_file(tmp_path / "run" / "checkpoints" / "step-00000006" / "weights.safetensors")
+    weights = trained(tmp_path / "run")
     assert weights
     assert all("norm" in key for key in weights)

@@ -1,14 +1,18 @@
 """Checkpoints: whole or not there, the newest found, the best kept, another model's refused."""
 
-import random
+import errno
+import multiprocessing
+import os
+import signal
+from pathlib import Path
 
-import numpy as np
 import pytest
 import tiny
 import torch
+import torch.distributed.checkpoint as dcp
 from accelerate import Accelerator
 
-from nlpft.errors import ModelError
+from nlpft.errors import ModelError, TrainingError
 from nlpft.training import checkpoint
 from nlpft.training.optim import OptimConfig, build_optimizer
 
@@ -19,52 +23,107 @@ def parts():
     return Accelerator(cpu=True), model, build_optimizer(model, OptimConfig())
 
 
-def save(parts, folder, step):
-    return checkpoint.save(parts[0], folder, *parts[1:], {"step": step, "best": {}})
+def save(parts, folder, step, keep=9, best=None):
+    return checkpoint.save(parts[0], folder, *parts[1:], {"step": step, "best": {"step": best}}, keep)
 
 
-def test_what_a_kill_leaves_is_not_found(parts, tmp_path):
-    first = save(parts, tmp_path, 9)
-    (tmp_path / "step-00000010.partial").mkdir()
+def killed(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("where", "name"),
+    [
+        (dcp.FileSystemWriter, "write_data"),
+        (dcp.FileSystemWriter, "finish"),
+        (Path, "write_text"),
+        (Path, "rename"),
+    ],
+)
+def test_a_kill_while_saving_leaves_the_last_good_one(parts, tmp_path, monkeypatch, where, name):
+    first = save(parts, tmp_path, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(where, name, killed)
+        child = multiprocessing.get_context("fork").Process(target=save, args=(parts, tmp_path, 2))
+        child.start()
+        child.join(60)
+    assert child.exitcode == -signal.SIGKILL
+    assert list(tmp_path.glob(".step-*")), "the kill came before anything was written"
+    assert checkpoint.latest(tmp_path) == first
+    assert checkpoint.load(parts[0], first, *parts[1:])["step"] == 1
+    third = save(parts, tmp_path, 3)
+    assert sorted(tmp_path.iterdir()) == [first, third]
+
+
+def test_a_full_disk_is_said_and_leaves_the_last_good_one(parts, tmp_path, monkeypatch):
+    first = save(parts, tmp_path, 1)
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(dcp.FileSystemWriter, "finish", full)
+    with pytest.raises(TrainingError, match=r"step-00000002: cannot be saved \(No space left on device\)"):
+        save(parts, tmp_path, 2)
+    assert list(tmp_path.iterdir()) == [first]
     assert checkpoint.latest(tmp_path) == first
     assert checkpoint.latest(tmp_path / "nowhere") is None
 
 
-def test_a_failure_while_saving_leaves_the_last_good_one(parts, tmp_path, monkeypatch):
-    first = save(parts, tmp_path, 1)
-    monkeypatch.setattr(torch, "save", lambda *a: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        save(parts, tmp_path, 2)
-    assert checkpoint.latest(tmp_path) == first
-
-
 def test_the_newest_and_the_best_stay(parts, tmp_path):
     for step in (1, 2, 3, 4, 5):
-        save(parts, tmp_path, step)
-    checkpoint.prune(tmp_path, keep=2, best=2)
+        save(parts, tmp_path, step, keep=2, best=2 if step > 1 else None)
     assert [p.name[-1] for p in sorted(tmp_path.iterdir())] == ["2", "4", "5"]
 
 
-def test_random_state_is_restored(parts, tmp_path):
+def test_rolling_back_restores_weights_and_optimiser(parts, tmp_path):
+    _, model, optimizer = parts
+    model.lm_head.weight.grad = torch.ones_like(model.lm_head.weight)
+    optimizer.step()
+    before = model.lm_head.weight.detach().clone()
+    with pytest.raises(TrainingError, match=r"checkpoint\.every"):
+        checkpoint.roll_back(parts[0], tmp_path, *parts[1:])
+    save(parts, tmp_path, 1)
+    optimizer.step()
+    assert not torch.equal(model.lm_head.weight, before)
+    assert checkpoint.roll_back(parts[0], tmp_path, *parts[1:]) == "step-00000001"
+    assert torch.equal(model.lm_head.weight, before)
+    assert optimizer.state[model.lm_head.weight]["step"] == 1
+
+
+def test_a_damaged_checkpoint_is_named(parts, tmp_path):
     saved = save(parts, tmp_path, 1)
+    (file,) = saved.glob("*.distcp")
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(ModelError, match=r"step-00000001: damaged .*remove it, and --resume"):
+        checkpoint.load(parts[0], saved, *parts[1:])
+    (saved / ".metadata").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"step-00000001: damaged"):
+        checkpoint.load(parts[0], saved, *parts[1:])
 
-    def draw():
-        return random.random(), np.random.rand(), torch.rand(1).item()
 
-    expected = draw()
-    checkpoint.load(parts[0], saved, *parts[1:])
-    assert draw() == expected
+def test_every_optimisers_state_comes_back(tmp_path):
+    kinds = {"AdamW": {"fused": True}, "SGD": {"momentum": 0.9}, "RMSprop": {}, "Adagrad": {}}
+    for name, options in kinds.items():
+        model = tiny.make_model()
+        optimizer = getattr(torch.optim, name)(model.parameters(), lr=0.1, **options)
+
+        def step(model, optimizer):
+            for p in model.parameters():
+                p.grad = torch.full_like(p, 0.5)
+            optimizer.step()
+
+        step(model, optimizer)
+        saved = save((Accelerator(cpu=True), model, optimizer), tmp_path / name, 1)
+        other = tiny.make_model(seed=1)
+        again = getattr(torch.optim, name)(other.parameters(), lr=0.1, **options)
+        checkpoint.load(Accelerator(cpu=True), saved, other, again)
+        step(model, optimizer)
+        step(other, again)
+        assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True)), name
 
 
 def test_another_methods_checkpoint_is_refused(parts, tmp_path):
     saved = save(parts, tmp_path, 1)
     parts[1].lm_head.weight.requires_grad_(False)
     with pytest.raises(ModelError, match="another model or tuning method"):
-        checkpoint.load(parts[0], saved, *parts[1:])
-
-
-def test_another_number_of_processes_is_refused(parts, tmp_path):
-    saved = save(parts, tmp_path, 1)
-    (saved / "random-1.pt").write_bytes((saved / "random-0.pt").read_bytes())
-    with pytest.raises(ModelError, match="2 processes, resumed by 1"):
         checkpoint.load(parts[0], saved, *parts[1:])

@@ -6,7 +6,7 @@ from nlpft.training.loop import OneLate, Readback, StepReport, to_device
 
 
 def report(step):
-    return StepReport(step, 1e-3, 0.5, 0.0, Readback(torch.tensor([6.0 * step, 3.0, 8.0, 1.5])))
+    return StepReport(step, 1e-3, 0.5, 0.0, Readback(torch.tensor([6.0 * step, 3.0, 8.0, 1.5, 0.0, 6.0 * step])))
 
 
 def test_a_report_divides_once():
@@ -17,7 +17,7 @@ def test_a_report_divides_once():
 
 def test_reports_are_written_one_late_and_in_order():
     written = []
-    late = OneLate(lambda numbers: written.append(numbers["step"]))
+    late = OneLate(lambda report: written.append(report.step))
     late(report(1))
     assert written == []
     late(report(2))

@@ -1,0 +1,61 @@
+"""What follows a step that could not be taken: one without a learnt token, or with a loss or gradient that is not finite."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from nlpft.errors import ConfigError, TrainingError
+from nlpft.training.log import SHOWN
+from nlpft.training.loop import StepReport
+
+
+@dataclass(frozen=True)
+class BadStepConfig:
+    policy: Literal["skip", "stop", "roll_back"] = "skip"
+    """What follows a step without a learnt token, or with a loss or gradient that is not finite. Such a step changes no
+    weight and is reported with its rows. skip: go on; stop: end the run; roll_back: go on from the newest checkpoint's
+    weights with the rows that come next (Chowdhery et al. 2022, PaLM); for a step without a learnt token, skip."""
+    most: int = 10
+    """So many such steps one after another end the run."""
+
+
+def check(config: BadStepConfig) -> None:
+    """Raise ConfigError for settings that mean nothing."""
+    if config.most < 1:
+        raise ConfigError(f"bad_steps.most {config.most}: at least 1; bad_steps.policy stop ends the run at the first")
+
+
+class BadSteps:
+    """Reads every report. `sources(step, micro_batches)`: rows' places; `tell(step, problem, rows, message)` writes it down."""
+
+    def __init__(
+        self,
+        config: BadStepConfig,
+        sources: Callable[[int, Sequence[int]], list[str]],
+        tell: Callable[[int, str, list[str], str], None],
+        roll_back: Callable[[], str],
+    ) -> None:
+        self.config, self.sources, self.tell, self.roll_back = config, sources, tell, roll_back
+        self.in_a_row = 0
+
+    def __call__(self, report: StepReport) -> None:
+        """Raises TrainingError where the run is to end."""
+        if not report.problem:
+            self.in_a_row = 0
+            return
+        self.in_a_row += 1
+        rows = self.sources(report.step, report.suspects)
+        more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+        what = f"step {report.step}: {report.problem}; rows {', '.join(rows[:SHOWN])}{more}"
+        self.tell(report.step, report.problem, rows, f"{what}; no weight was changed")
+        if self.config.policy == "stop":
+            raise TrainingError(
+                f"{what}. Look at them (nlpft inspect --source), or set bad_steps.policy skip and --resume"
+            )
+        if self.in_a_row >= self.config.most:
+            raise TrainingError(
+                f"{what}. {self.in_a_row} bad steps came one after another (bad_steps.most); lower optim.lr, or go back to an "
+                "older checkpoint: remove the newest and --resume"
+            )
+        if self.config.policy == "roll_back" and report.targets:
+            self.tell(report.step, "rolled back", [], f"step {report.step}: rolled back to {self.roll_back()}")
