@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from nlpft.models.load import resharded
 
 KEY = "average"
 
@@ -37,17 +39,17 @@ def keep_average(optimizer: torch.optim.Optimizer, decay: float) -> None:
 
 
 @contextlib.contextmanager
-def averaged(optimizer: Any) -> Iterator[None]:
-    """Within it the weights are their averages, for evaluating and saving; nothing happens where none are kept.
+def averaged(optimizer: Any, model: nn.Module) -> Iterator[None]:
+    """Within it the weights of `model` are their averages, for evaluating and saving; nothing happens where none are kept.
 
-    optimizer: Accelerate's wrapper of it serves too.
+    optimizer: of those weights; Accelerate's wrapper of it serves too.
     """
-    pairs = _pairs(getattr(optimizer, "optimizer", optimizer))
-    _exchange(pairs)
+    inner = getattr(optimizer, "optimizer", optimizer)
+    _exchange(inner, model)
     try:
         yield
     finally:
-        _exchange(pairs)
+        _exchange(inner, model)
 
 
 def _pairs(optimizer: torch.optim.Optimizer) -> list[tuple[Tensor, Tensor]]:
@@ -57,9 +59,10 @@ def _pairs(optimizer: torch.optim.Optimizer) -> list[tuple[Tensor, Tensor]]:
 
 
 @torch.no_grad()
-def _exchange(pairs: list[tuple[Tensor, Tensor]]) -> None:
+def _exchange(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
     """In place and one by one: sharded weights stay where they are, and only one more is in memory at a time."""
-    for weight, average in pairs:
+    resharded(model)  # what a forward pass left whole would go on to be used
+    for weight, average in _pairs(optimizer):
         kept = weight.clone()
         weight.copy_(average)
         average.copy_(kept)

@@ -1,20 +1,45 @@
-"""A tuning method's part in a run: the loaded model with what trains, rates of its own, and what is held back in a step."""
+"""A tuning method's part in a run: the loaded model with what trains, its optimiser, and what is held back in a step."""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from nlpft.config import module_of
 from nlpft.models.load import load_model, weight_type
+from nlpft.training.loop import StepSettings
+from nlpft.training.optim import OptimConfig, build_optimizer, learning_rate
+from nlpft.training.regularize import RegularizeConfig, add_noise, attach
+
+NOTHING = RegularizeConfig()
 
 
-def load(name: str, dtype: str, tuning: Any, prepare: Callable[[nn.Module], nn.Module] = lambda model: model) -> Any:
-    """The causal LM called `name`, loaded and set up as the settings `tuning` say; `prepare` comes before anything is added."""
+def load(name: str, dtype: str, tuning: Any, regularize: RegularizeConfig = NOTHING) -> Any:
+    """The causal LM called `name`, loaded as the settings `tuning` say, with its noise and dropout and what trains."""
     method = module_of(tuning)
     options = method.load_options(tuning, weight_type(dtype)) if hasattr(method, "load_options") else {}
-    return method.apply(prepare(load_model(name, dtype, **options)), tuning)
+    return method.apply(add_noise(load_model(name, dtype, **options), regularize), tuning)
+
+
+def prepare(
+    accelerator: Accelerator, model: nn.Module, optim: OptimConfig, tuning: Any, regularize: RegularizeConfig
+) -> tuple[Any, Any]:
+    """Model and optimiser, both on the accelerator's terms, with the rates, penalties and averages that the settings say.
+
+    Call it before a checkpoint is loaded.
+    """
+    optimizer = build_optimizer(model, optim, rate_factors(model, tuning))
+    model, optimizer = accelerator.prepare(model, optimizer)
+    attach(optimizer, regularize)
+    return model, optimizer
+
+
+def step_settings(model: nn.Module, cfg: Any, max_steps: int, first_step: int = 0) -> StepSettings:
+    """What the steps of a run have in common, by a recipe's settings `optim`, `tuning` and `seed`. model: unwrapped."""
+    rate, hold_back = learning_rate(cfg.optim, max_steps), hold(model, cfg.tuning, max_steps)
+    return StepSettings(rate, cfg.optim.max_grad_norm, cfg.seed, first_step, hold_back)
 
 
 def rate_factors(model: nn.Module, tuning: Any) -> dict[str, float]:

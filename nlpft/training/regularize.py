@@ -8,8 +8,10 @@ from torch import nn
 
 from nlpft.errors import ConfigError
 from nlpft.models.noise import add_neftune, set_dropout
-from nlpft.training.average import keep_average
+from nlpft.training.average import averaged, keep_average
 from nlpft.training.penalty import add_penalties
+
+__all__ = ["RegularizeConfig", "add_noise", "attach", "averaged", "check"]
 
 
 @dataclass(frozen=True)

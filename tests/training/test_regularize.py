@@ -77,7 +77,7 @@ def test_an_average_is_its_closed_form(name):
     keep_average(optimizer, 0.75)
     history = averages_and_weights(optimizer, model, 5)
     expected = 0.75**4 * history[0] + sum(0.25 * 0.75 ** (4 - n) * history[n] for n in range(1, 5))
-    with averaged(optimizer):
+    with averaged(optimizer, model):
         torch.testing.assert_close(model.model.norm.weight.detach(), expected)
     assert torch.equal(model.model.norm.weight, history[-1])
 
@@ -93,7 +93,7 @@ def test_an_average_is_saved_and_loaded_with_the_optimizer():
     resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     for one, its in ((model, optimizer), (other, resumed)):
         steps.train(one, its, 2)
-    with averaged(optimizer), averaged(resumed):
+    with averaged(optimizer, model), averaged(resumed, other):
         for one, two in zip(model.parameters(), other.parameters(), strict=True):
             assert torch.equal(one, two)
 
@@ -103,11 +103,11 @@ def test_a_step_that_the_device_skips_leaves_the_average_alone():
     optimizer = build_optimizer(model, OptimConfig())
     keep_average(optimizer, 0.5)
     averages_and_weights(optimizer, model, 2)
-    with averaged(optimizer):
+    with averaged(optimizer, model):
         before = steps.copied(model)
     optimizer.found_inf, optimizer.grad_scale = torch.tensor(1.0), None
     steps.train(model, optimizer, 1)
-    with averaged(optimizer):
+    with averaged(optimizer, model):
         assert steps.moved(model, before) == set()
 
 
@@ -120,7 +120,7 @@ def test_an_error_while_averages_are_in_place_brings_the_weights_back():
     inside = []
 
     def fails():
-        with averaged(optimizer):
+        with averaged(optimizer, model):
             inside.append(steps.moved(model, before))
             raise KeyError
 
@@ -136,7 +136,7 @@ def test_without_steps_or_averages_nothing_is_exchanged(average):
     optimizer = build_optimizer(model, OptimConfig())
     attach(optimizer, RegularizeConfig(average=average))
     before = steps.copied(model)
-    with averaged(optimizer):
+    with averaged(optimizer, model):
         assert steps.moved(model, before) == set()
 
 
