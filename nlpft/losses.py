@@ -23,13 +23,15 @@ def num_targets(labels: Tensor) -> Tensor:
     return torch.count_nonzero(labels[0, 1:] != IGNORE)
 
 
-def causal_lm_loss(logits: Tensor, targets: Tensor) -> Tensor:
+def causal_lm_loss(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
     """Sum of cross-entropies in nats.
 
     logits: [targets, vocab] at the positions of `next_tokens`, any float type (upcast to float32 here). targets: [targets],
-    where IGNORE counts nothing.
+    where IGNORE counts nothing. smoothing: share of a target that is spread evenly over the vocabulary (Szegedy et al. 2016).
     """
-    return F.cross_entropy(at_least_float32(logits), targets, reduction="sum", ignore_index=IGNORE)
+    return F.cross_entropy(
+        at_least_float32(logits), targets, reduction="sum", ignore_index=IGNORE, label_smoothing=smoothing
+    )
 
 
 def at_least_float32(x: Tensor) -> Tensor:

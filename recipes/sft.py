@@ -20,16 +20,16 @@ from nlpft.data.loader import DataConfig, PackedData, Share, packed_data
 from nlpft.errors import Interrupted
 from nlpft.models.compute import ComputeConfig, compiles, prepare
 from nlpft.models.forward import check_isolation
-from nlpft.models.load import autocast, context, load_model, load_tokenizer, save_model, weight_type
+from nlpft.models.load import autocast, context, load_tokenizer, save_model, weight_type
 from nlpft.rundir import RunDir
-from nlpft.training import checkpoint, fit, preflight
+from nlpft.training import checkpoint, fit, method, preflight, regularize
 from nlpft.training.bad_steps import BadStepConfig, BadSteps
 from nlpft.training.checkpoint import CheckpointConfig
-from nlpft.training.distributed import prepared
 from nlpft.training.interrupt import Interrupts
 from nlpft.training.log import RunLog
-from nlpft.training.loop import OneLate, StepSettings, evaluate_loss, is_due, to_device, train_steps
-from nlpft.training.optim import OptimConfig, build_optimizer, learning_rate, trainable_in_float32
+from nlpft.training.loop import OneLate, evaluate_loss, is_due, to_device, train_steps
+from nlpft.training.optim import OptimConfig, trainable_in_float32
+from nlpft.training.regularize import RegularizeConfig
 from nlpft.training.stopping import Best
 
 
@@ -59,6 +59,7 @@ class Config:
     """Experiment trackers that get every number of metrics.jsonl."""
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()
+    regularize: RegularizeConfig = RegularizeConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     bad_steps: BadStepConfig = BadStepConfig()
     compute: ComputeConfig = ComputeConfig()
@@ -78,13 +79,11 @@ def main(cfg: Config) -> Best:
     # model: pretrained weights, which of them train, and what they are scored by
     facts = store.facts(cfg.data.train)
     tokenizer = load_tokenizer(cfg.model, facts.get("template"))
-    model = config.module_of(cfg.tuning).apply(load_model(cfg.model, cfg.dtype), cfg.tuning)
+    model = method.load(cfg.model, cfg.dtype, cfg.tuning, cfg.regularize)
     limits: dict[str, Any] = {"context": context(model), "static_shapes": compiles(cfg.compute, accelerator.device)}
     model = prepare(trainable_in_float32(model), cfg.compute, accelerator.device, weight_type(cfg.dtype))
-    optimizer = build_optimizer(model, cfg.optim)
-    model, optimizer = prepared(accelerator, model, optimizer)
-    objective = config.module_of(cfg.objective)
-    score = objective.build(cfg.objective, model), objective.num_targets
+    model, optimizer = method.prepare(accelerator, model, cfg.optim, cfg.tuning, cfg.regularize)
+    score = method.score(cfg.objective, model)
 
     # data: which rows share a pack, and which packs make a step
     run.check_data(facts)
@@ -102,6 +101,7 @@ def main(cfg: Config) -> Best:
     log = RunLog.start(accelerator, run, cfg, max_steps, first_step)
     log.left_out(train, held_out)
 
+    @regularize.averaged(optimizer, model)
     def evaluate(step: int, held_out: PackedData) -> None:
         batches = held_out.micro_batches(held_out.packs(0, 0), cfg.data.micro_batch, share)
         loss, targets = evaluate_loss(accelerator, model, batches, *score)
@@ -118,7 +118,7 @@ def main(cfg: Config) -> Best:
     with log.running(), Interrupts() as signals:
         left = 0 if best.stop() else max_steps - first_step  # a run may have been killed after its last checkpoint
         steps = islice(train.steps(cfg.data, cfg.seed, share, first_step), left)
-        settings = StepSettings(learning_rate(cfg.optim, max_steps), cfg.optim.max_grad_norm, cfg.seed, first_step)
+        settings = method.step_settings(accelerator.unwrap_model(model), cfg, max_steps, first_step)
         for report in train_steps(accelerator, model, optimizer, steps, *score, settings, signals.received):
             step, last = report.step, report.step == max_steps
             measured, due = last or is_due(step, cfg.eval_every), is_due(step, cfg.checkpoint.every)
@@ -136,9 +136,10 @@ def main(cfg: Config) -> Best:
     # the result: the best weights where there was held-out data, else the last
     model = accelerator.unwrap_model(model)
     if best.step:
-        checkpoint.load_weights(model, run.checkpoints / f"step-{best.step:08d}")
+        checkpoint.load(accelerator, run.checkpoints / f"step-{best.step:08d}", model, optimizer)
     origin = {"base": cfg.model, "template_hash": facts.get("template_hash")}
-    save_model(model, run.model, tokenizer, origin, accelerator.is_main_process)
+    with regularize.averaged(optimizer, model):
+        save_model(model, run.model, tokenizer, origin, accelerator.is_main_process)
     log.say(f"saved {run.model}" + (f", the weights of step {best.step}" if best.step else ""))
     accelerator.end_training()
     return best

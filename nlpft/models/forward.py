@@ -34,16 +34,17 @@ def forward(model: nn.Module, batch: dict[str, Tensor], positions: Tensor) -> Te
     return _call(model, batch, positions)[0]
 
 
-def loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+def loss(model: nn.Module, batch: dict[str, Tensor], smoothing: float = 0.0) -> Tensor:
     """Sum in nats of the cross-entropies of `targets` at `positions`, both [targets] of the packed `batch`.
 
+    smoothing: share of each target that is spread over the vocabulary.
     Where the head is a plain projection, it computes the loss itself and no logits outlive it.
     """
     positions, targets = batch["positions"], batch["targets"]
     head = projection(bare(model))
     if head is None:
-        return losses.causal_lm_loss(forward(model, batch, positions), targets)
-    with _scored_by(head, targets):
+        return losses.causal_lm_loss(forward(model, batch, positions), targets, smoothing)
+    with _scored_by(head, targets, smoothing):
         return _call(model, batch, positions)
 
 
@@ -89,12 +90,14 @@ def projection(model: Any) -> nn.Linear | None:
 
 
 @contextlib.contextmanager
-def _scored_by(head: nn.Linear, targets: Tensor) -> Iterator[None]:
+def _scored_by(head: nn.Linear, targets: Tensor, smoothing: float) -> Iterator[None]:
     """Within it `head` answers hidden states [1, targets, width] with their loss.
 
     Inside the head, because sharded weights are whole there, and nothing of the size of the logits leaves the model.
     """
-    head.forward = lambda hidden: projected_loss(hidden[0], head.weight, targets)  # type: ignore
+    head.forward = lambda hidden: projected_loss(  # type: ignore
+        hidden[0], head.weight, targets, smoothing=smoothing
+    )
     try:
         yield
     finally:
@@ -165,5 +168,5 @@ def has_dropout(model: Any) -> bool:
     """Whether `model` draws random numbers while it trains."""
     config = getattr(model, "config", None)
     return bool(getattr(config, "attention_dropout", 0)) or any(
-        isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules()
+        (isinstance(m, nn.Dropout) and m.p > 0) or hasattr(m, "noise_alpha") for m in model.modules()
     )

@@ -25,10 +25,11 @@ warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprec
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def load_model(name: str, dtype: str = "auto") -> nn.Module:
+def load_model(name: str, dtype: str = "auto", **options: Any) -> nn.Module:
     """The causal LM called `name`: a hub id, a folder of weights, or a folder with an adapter (put on its base).
 
-    dtype: of the weights; auto is float32 on the CPU and bfloat16 on a GPU. Raises ModelError where it cannot be loaded.
+    dtype: of the weights; auto is float32 on the CPU and bfloat16 on a GPU. options: more keywords of from_pretrained, for whole
+    weights (a tuning method's load_options). Raises ModelError where it cannot be loaded.
     """
     folder = resolve(name)
     adapter = adapter_base(folder)
@@ -36,11 +37,11 @@ def load_model(name: str, dtype: str = "auto") -> nn.Module:
         from peft import PeftModel  # 5 s of import that a plain model does not need
 
         try:
-            return PeftModel.from_pretrained(load_model(adapter, dtype), str(folder))
+            return PeftModel.from_pretrained(load_model(adapter, dtype, **options), str(folder))
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"{folder}: cannot be put on its base, {adapter}: {error}") from error
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=weight_type(dtype))
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=weight_type(dtype), **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder}: cannot be loaded as a causal language model: {error}") from error
     # PEFT writes it into the adapter: a name that others find too, not a path in this machine's cache.
@@ -95,13 +96,18 @@ def save_model(model: nn.Module, folder: Path, tokenizer: Any, facts: dict[str, 
     if not main:
         return
     if state is None and not hasattr(model, "peft_config"):
-        model = model.to(model.config.dtype)  # type: ignore[arg-type]
+        model = model.to(_loaded_type(model))
     with whole_folder(folder, overwrite=True) as partial:
         # An adapter never resizes the vocabulary here; left to find out, PEFT would look for the base's config on the hub.
         options = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}
         model.save_pretrained(partial, state_dict=state, **options)  # type: ignore[operator]
         tokenizer.save_pretrained(partial)
         (partial / "nlpft.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def _loaded_type(model: Any) -> torch.dtype:
+    dtype = model.config.dtype
+    return DTYPES[dtype] if isinstance(dtype, str) else dtype
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -120,7 +126,7 @@ def resharded(model: nn.Module) -> nn.Module:
 def gathered(model: nn.Module, keep: bool) -> dict[str, Tensor]:
     """Whole weights of a sharded `model` on the CPU, one after the other, of an adapter only its own; empty unless `keep`."""
     adapter, whole = hasattr(model, "peft_config"), {}
-    dtype: Any = None if adapter else model.config.dtype
+    dtype: Any = None if adapter else _loaded_type(model)
     once = dict(model.named_parameters())
     tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - once.keys()
     for name, weight in resharded(model).state_dict().items():

@@ -16,8 +16,8 @@ from nlpft.types import IGNORE
 ROWS = 4096  # positions whose logits exist at a time: 1 GiB in bfloat16 at 128,000 entries
 
 
-def projected_loss(hidden: Tensor, weight: Tensor, targets: Tensor, rows: int = ROWS) -> Tensor:
-    """`losses.causal_lm_loss(hidden @ weight.T, targets)` that never holds the logits of more than `rows` positions.
+def projected_loss(hidden: Tensor, weight: Tensor, targets: Tensor, rows: int = ROWS, smoothing: float = 0.0) -> Tensor:
+    """`losses.causal_lm_loss(hidden @ weight.T, targets, smoothing)` that never holds the logits of more than `rows` positions.
 
     hidden: [targets, width]. weight: [vocab, width]. targets: [targets], where IGNORE counts nothing. Products are in the type of
     autocast where it is on, else in hidden's; the softmax is in float32 at least. The gradient is made with the loss, so the
@@ -28,16 +28,16 @@ def projected_loss(hidden: Tensor, weight: Tensor, targets: Tensor, rows: int = 
     if not torch.is_grad_enabled():
         hidden, weight = hidden.detach(), weight.detach()
     with torch.autocast(kind, enabled=False):
-        return _ProjectedLoss.apply(hidden.to(dtype), weight, targets, rows)
+        return _ProjectedLoss.apply(hidden.to(dtype), weight, targets, rows, smoothing)
 
 
 class _ProjectedLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, rows: int) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, rows: int, smoothing: float) -> Tensor:
         learns, learns_weight = ctx.needs_input_grad[:2]
         to_hidden = torch.zeros_like(hidden) if learns else None
         to_weight = torch.zeros_like(weight) if learns_weight else None
-        cast, score = weight.to(hidden.dtype), _score(hidden.device.type)
+        cast, score = weight.to(hidden.dtype), _score(hidden.device.type, smoothing)
         nats = at_least_float32(hidden.new_zeros(()))
         for part in spans(len(targets), rows):
             logits = hidden[part] @ cast.T
@@ -54,7 +54,7 @@ class _ProjectedLoss(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         gradients, ctx.gradients = ctx.gradients, None
         assert gradients is not None, "projected_loss was gone through backwards twice"
-        return *(g.mul_(upstream) if g is not None else None for g in gradients), None, None
+        return *(g.mul_(upstream) if g is not None else None for g in gradients), None, None, None
 
 
 def spans(count: int, most: int) -> list[slice]:
@@ -72,23 +72,28 @@ def add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
         total += left @ right
 
 
-def logits_to_gradient(logits: Tensor, targets: Tensor) -> Tensor:
+def logits_to_gradient(logits: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
     """Sum of cross-entropies in nats; `logits` [targets, vocab] become the gradient of that sum, in place."""
     x, learnt = at_least_float32(logits), targets != IGNORE
     largest = x.amax(1, keepdim=True)
     total = (x - largest).exp_().sum(1, keepdim=True).log_().add_(largest)
-    nats = (total[:, 0] - x.gather(1, targets.clamp(min=0)[:, None])[:, 0]).masked_fill(~learnt, 0.0).sum()
+    wanted = x.gather(1, targets.clamp(min=0)[:, None])[:, 0]
+    if smoothing:
+        wanted = wanted * (1 - smoothing) + x.mean(1) * smoothing
+    nats = (total[:, 0] - wanted).masked_fill(~learnt, 0.0).sum()
     gradient = x.sub_(total).exp_()
-    gradient[torch.arange(len(targets), device=x.device), targets.clamp(min=0)] -= 1.0
+    if smoothing:
+        gradient -= smoothing / x.shape[1]
+    gradient[torch.arange(len(targets), device=x.device), targets.clamp(min=0)] -= 1.0 - smoothing
     logits.copy_(gradient.masked_fill_(~learnt[:, None], 0.0))
     return nats
 
 
 @functools.cache
-def _score(device: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """`logits_to_gradient`: on a GPU as a kernel that goes twice over the logits, in place of nine times."""
-    if device != "cuda" or not has_triton():
-        return logits_to_gradient
+def _score(device: str, smoothing: float = 0.0) -> Callable[[Tensor, Tensor], Tensor]:
+    """`logits_to_gradient`: on a GPU as a kernel that goes twice over the logits, in place of nine times; not when smoothed."""
+    if smoothing or device != "cuda" or not has_triton():
+        return functools.partial(logits_to_gradient, smoothing=smoothing)
     from nlpft.models import _cross_entropy  # Triton is there on GPUs only
 
     return _cross_entropy.logits_to_gradient

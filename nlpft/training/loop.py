@@ -124,6 +124,7 @@ class StepSettings:
     max_grad_norm: float = 1.0  # 0: gradients are not clipped
     seed: int = 0  # of dropout
     first_step: int = 0  # steps done before
+    hold_back: Callable[[int], None] = lambda step: None  # takes the gradient from what does not train yet in a step
 
 
 def train_steps(
@@ -160,6 +161,7 @@ def train_steps(
                 # DDP and FSDP take the mean of the processes' gradients; we want their sum.
                 accelerator.backward(loss * processes / counts[0].clamp(min=1))
                 nats[number] = loss.detach()
+        settings.hold_back(step)
         norm = whole(accelerator.clip_grad_norm_(model.parameters(), settings.max_grad_norm or float("inf")))
         rate = settings.learning_rate(step)
         for group in optimizer.param_groups:

@@ -9,7 +9,7 @@ from nlpft.data.vocabulary import spec_hash
 from nlpft.errors import ConfigError
 from nlpft.models.load import adapter_base, tokenizer_folder
 from nlpft.models.pretrained import resolve
-from nlpft.training import bad_steps, checkpoint, optim
+from nlpft.training import bad_steps, checkpoint, optim, regularize
 from nlpft.training.log import check_trackers
 
 
@@ -17,7 +17,7 @@ def check(cfg: Any) -> None:
     """Raise UserError for what could not run or would train on something else than it seems.
 
     cfg: a recipe's settings, with `model`, `epochs`, `max_steps`, `eval_every`, `patience`, `seed`, `trackers`, `data`, `optim`,
-    `checkpoint` and `bad_steps`.
+    `regularize`, `checkpoint` and `bad_steps`.
     """
     if not 0 < cfg.epochs < math.inf or (cfg.max_steps is not None and cfg.max_steps < 1):
         raise ConfigError(f"epochs {cfg.epochs}, max_steps {cfg.max_steps}: a run has at least one step")
@@ -26,6 +26,7 @@ def check(cfg: Any) -> None:
             raise ConfigError(f"{name} {getattr(cfg, name)}: must be 0 or more")
     loader.check(cfg.data)
     optim.check(cfg.optim)
+    regularize.check(cfg.regularize)
     checkpoint.check(cfg.checkpoint)
     bad_steps.check(cfg.bad_steps)
     check_trackers(cfg.trackers)

@@ -1,44 +1,40 @@
-"""LoRA: low-rank updates beside frozen weights (Hu et al. 2021), in PEFT's format."""
+"""LoRA: low-rank updates beside frozen weights (Hu et al. 2021), in PEFT's format; with rsLoRA, PiSSA and LoRA+."""
 
+import functools
+import tempfile
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
-import peft
-from torch import nn
+from nlpft.tuning import _adapter
+from nlpft.tuning._adapter import rate_factors
 
-from nlpft.errors import ConfigError
+__all__ = ["Config", "apply", "rate_factors"]
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(_adapter.Settings):
     name: Literal["lora"] = "lora"
-    rank: int = 16
-    """Rank of the update."""
-    alpha: float = 32.0
-    """The update is scaled by alpha / rank."""
-    dropout: float = 0.0
-    """Share of the update's inputs that are dropped."""
-    targets: tuple[str, ...] = ("all-linear",)
-    """Names of the linear modules that get an update; all-linear: every one but the output projection."""
+    init: Literal["default", "pissa"] = "default"
+    """default: the update begins at zero. pissa: with the largest singular values of the weight, which keeps the others
+    (Meng et al. 2024); the adapter is saved as a plain one of twice the rank, for the weights as they were."""
 
 
-def apply(model: nn.Module, config: Config) -> nn.Module:
-    if config.rank < 1:
-        raise ConfigError(f"tuning.rank {config.rank}: a rank is at least 1")
-    if not 0 <= config.dropout < 1:
-        raise ConfigError(f"tuning.dropout {config.dropout}: a share from 0 to below 1")
-    targets = "all-linear" if config.targets == ("all-linear",) else list(config.targets)
-    settings = peft.LoraConfig(
-        r=config.rank,
-        lora_alpha=config.alpha,  # type: ignore[arg-type]  # PEFT's hint says int, its arithmetic takes any number
-        lora_dropout=config.dropout,
-        target_modules=targets,
-        task_type="CAUSAL_LM",
-    )
-    try:
-        return peft.get_peft_model(model, settings)
-    except ValueError as error:
-        linear = sorted({name.rpartition(".")[2] for name, m in model.named_modules() if isinstance(m, nn.Linear)})
-        raise ConfigError(
-            f"tuning.targets {' '.join(config.targets)}: {error}; linear modules here: {', '.join(linear)}"
-        ) from error
+def apply(model: Any, config: Config) -> Any:
+    if config.init == "default":
+        return _adapter.add(model, config)
+    return saved_as_plain(_adapter.add(model, config, init_lora_weights="pissa"))
+
+
+def saved_as_plain(model: Any) -> Any:
+    """`model`, whose `save_pretrained` writes the difference to the adapter that it has now.
+
+    PiSSA takes its first update out of the base's weights: as it stands, the adapter would be wrong on the base that users have.
+    """
+    model.peft_config["default"].init_lora_weights = True  # who loads the adapter must not decompose the weights again
+    kept = tempfile.TemporaryDirectory(prefix="nlpft-")
+    first = Path(kept.name) / "first"
+    model.save_pretrained(first, save_embedding_layers=False)
+    save = functools.partial(model.save_pretrained, path_initial_model_for_weight_conversion=str(first))
+    model.save_pretrained, model.first_adapter = save, kept  # the folder goes when the model goes
+    return model

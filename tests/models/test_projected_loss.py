@@ -127,7 +127,19 @@ def test_logits_that_are_more_than_a_projection_are_not_fused(change):
 
 def test_the_head_is_as_it_was_after_an_error(monkeypatch):
     model = tiny.make_model()
-    monkeypatch.setattr(forward_module, "projected_loss", lambda *args: 1 / 0)
+    monkeypatch.setattr(forward_module, "projected_loss", lambda *args, **more: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         loss(model, batch())
     assert "forward" not in vars(model.lm_head)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 100])
+def test_a_smoothed_target_is_torchs_in_value_and_gradient(rows):
+    hidden, weight, targets = inputs(12)
+    fused = projected_loss(hidden, weight, targets, rows, smoothing=0.1)
+    plain = causal_lm_loss(hidden @ weight.T, targets, 0.1)
+    torch.testing.assert_close(fused, plain)
+    assert (plain - causal_lm_loss(hidden @ weight.T, targets)).abs() > 1e-3
+    got, expected = (torch.autograd.grad(x * 0.3, (hidden, weight)) for x in (fused, plain))
+    for one, other in zip(got, expected, strict=True):
+        torch.testing.assert_close(one, other)

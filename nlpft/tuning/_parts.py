@@ -1,0 +1,40 @@
+"""Which weights train, where a method picks them among the model's own."""
+
+from collections.abc import Callable, Collection, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import nn
+
+from nlpft.errors import ConfigError
+
+
+def train_only(model: nn.Module, wanted: Callable[[str], bool]) -> nn.Module:
+    """`model`, in place, of which the weights with a `wanted` name train."""
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(wanted(name))
+    return model
+
+
+def matching(model: nn.Module, patterns: Sequence[str]) -> set[str]:
+    """Names of the parameters that match one of `patterns` (as a shell matches). Raises ConfigError for one that matches none."""
+    names = [name for name, _ in model.named_parameters()]
+    found = {pattern: {name for name in names if fnmatchcase(name, pattern)} for pattern in patterns}
+    for pattern, matched in found.items():
+        if not matched:
+            raise ConfigError(f"tuning.patterns {pattern!r}: no weight has such a name; there are {some(names)}")
+    return set().union(*found.values())
+
+
+def some(names: Collection[str], most: int = 12) -> str:
+    """The first of `names`, for a message."""
+    return ", ".join(list(names)[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def head_names(model: Any) -> set[str]:
+    """Names of the parameters of the output projection; tied ones are called as in the embeddings."""
+    head = model.get_output_embeddings()
+    if head is None:
+        raise ConfigError(f"{type(model).__name__} has no output projection that could be trained")
+    own = {id(p) for p in head.parameters()}
+    return {name for name, p in model.named_parameters() if id(p) in own}
