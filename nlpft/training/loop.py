@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from nlpft.models.load import is_sharded
+from nlpft.training.optimizers import skips_on_device
 
 Batch = dict[str, Tensor]
 StepLoss = Callable[[nn.Module, Batch], Tensor]
@@ -193,7 +194,7 @@ def step_if(sound: Tensor, optimizer: torch.optim.Optimizer) -> None:
     """`optimizer.step()` where `sound` [] is true; torch's fused kernels decide that on the device, which nothing waits for."""
     inner: Any = getattr(optimizer, "optimizer", optimizer)  # of Accelerate's wrapper
     sharded = any(isinstance(p, DTensor) for group in inner.param_groups for p in group["params"])
-    if all(group.get("fused") for group in inner.param_groups) and not sharded:
+    if skips_on_device(inner) and not sharded:
         inner.found_inf, inner.grad_scale = (~sound).float(), None  # as GradScaler tells them
         optimizer.step()
     elif sound:
