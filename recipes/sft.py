@@ -22,7 +22,7 @@ from nlpft.models.compute import ComputeConfig, compiles, prepare
 from nlpft.models.forward import check_isolation
 from nlpft.models.load import autocast, context, load_tokenizer, save_model, weight_type
 from nlpft.rundir import RunDir
-from nlpft.training import checkpoint, method, preflight, regularize
+from nlpft.training import checkpoint, fit, method, preflight, regularize
 from nlpft.training.bad_steps import BadStepConfig, BadSteps
 from nlpft.training.checkpoint import CheckpointConfig
 from nlpft.training.interrupt import Interrupts
@@ -31,9 +31,6 @@ from nlpft.training.loop import OneLate, evaluate_loss, is_due, to_device, train
 from nlpft.training.optim import OptimConfig, trainable_in_float32
 from nlpft.training.regularize import RegularizeConfig
 from nlpft.training.stopping import Best
-
-# What may change between a run and its resume: nothing that decides its weights.
-FREE = ("resume", "output_dir", "trackers", "checkpoint.", "bad_steps.")
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,8 @@ class Config:
     """Type of the weights; auto: float32 on the CPU, bfloat16 on a GPU."""
     seed: int = 0
     """Of the order of rows, new weights, and dropout."""
+    preflight: bool | None = None
+    """Whether a step on the largest batch is tried first: does it fit, how long will all take; not set: on a GPU."""
     resume: bool = False
     """Go on from the newest checkpoint in output_dir, or begin where there is none."""
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
@@ -71,7 +70,7 @@ class Config:
 def main(cfg: Config) -> Best:
     """Train as `cfg` says; returns the best evaluation."""
     run = RunDir(cfg.output_dir)
-    newest = checkpoint.to_resume(run, cfg, FREE)
+    newest = checkpoint.to_resume(run, cfg)
     preflight.check(cfg)
     trackers = list(cfg.trackers) or None
     accelerator = Accelerator(log_with=trackers, project_dir=run.path, mixed_precision=autocast(cfg.dtype))
@@ -90,8 +89,9 @@ def main(cfg: Config) -> Best:
     run.check_data(facts)
     share = Share(accelerator.process_index, accelerator.num_processes)
     train, held_out = packed_data(cfg.data, **limits)
-    check_isolation(model, to_device(train.probe(len(tokenizer), cfg.data.packs_per_micro_batch), accelerator.device))
     max_steps = cfg.max_steps or max(1, round(cfg.epochs * train.steps_per_epoch(cfg.data.packs_per_step)))
+    cfg = fit.settled(fit.Trial(accelerator, model, optimizer, train, score[0]), cfg, max_steps)
+    check_isolation(model, to_device(train.probe(len(tokenizer), cfg.data.micro_batch), accelerator.device))
 
     # where to begin
     best, first_step = Best(cfg.patience), 0
@@ -104,7 +104,7 @@ def main(cfg: Config) -> Best:
 
     @regularize.averaged(optimizer, model)
     def evaluate(step: int, held_out: PackedData) -> None:
-        batches = held_out.micro_batches(held_out.packs(0, 0), cfg.data.packs_per_micro_batch, share)
+        batches = held_out.micro_batches(held_out.packs(0, 0), cfg.data.micro_batch, share)
         loss, targets = evaluate_loss(accelerator, model, batches, *score)
         best.update(step, loss)
         log.evaluation(step, loss, targets, best.step == step)

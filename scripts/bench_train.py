@@ -3,7 +3,9 @@
 python scripts/bench_train.py --lengths LENGTHS_DIR --jobs 8b-lora 1b-full --suites trl nlpft
 
 LENGTHS_DIR holds sharegpt.json and alpaca.json: lists of conversations, each a list of [learnt 0 or 1, tokens]. Each job runs
-in a process of its own; tokens are real ones, without padding. TRL runs at the setting that is its fastest on a GPU.
+in a process of its own; tokens are real ones, without padding. TRL runs at the settings that are its fastest on a GPU: packing,
+Liger, and FlexAttention (trl) or flash-attn-4 (trl-flash4, where it is installed). A suite named twice finds the second time what
+was compiled the first time.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -26,6 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 SHAPES: dict[str, dict[str, Any]] = {  # of Llama's architecture
     "8b": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
            "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 128256},
+    "3b": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 10, "num_attention_heads": 32,
+           "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 128256},  # ten blocks of the 8b
     "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
            "num_key_value_heads": 8, "head_dim": 64, "vocab_size": 128256, "tie_word_embeddings": True},
     "135m": {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
@@ -49,6 +54,7 @@ class Job:
 
 JOBS = {
     "8b-lora": Job("8b", "lora", "sharegpt", 1, steps=36),
+    "3b-full": Job("3b", "full", "sharegpt", 2, keep=0.3, steps=15),
     "1b-full": Job("1b", "full", "sharegpt", 8, keep=0.7),
     "1b-lora-alpaca": Job("1b", "lora", "alpaca", 8),
     "8b-lora-16k": Job("8b", "lora", "sharegpt", 4, keep=0.05, steps=12),
@@ -69,6 +75,8 @@ def rows(folder: Path, job: Job, count: int = 1000) -> list[dict[str, list[int]]
         learnt = [bool(flag) for flag, n in conversation for _ in range(n)][: job.pack]
         if any(learnt):
             kept.append({"input_ids": ids, "labels": [t if on else -100 for t, on in zip(ids, learnt, strict=True)]})
+        if len(kept) == count:
+            break
     return (kept * (1 + count // len(kept)))[:count]
 
 
@@ -113,6 +121,8 @@ def run_nlpft(job: Job, data: list[dict[str, list[int]]], options: argparse.Name
     from nlpft.data.loader import DataConfig, PackedData, Share
     from nlpft.models.compute import ComputeConfig, compilations, compiles, prepare
     from nlpft.models.forward import check_isolation
+    from nlpft.models.load import is_sharded
+    from nlpft.training.distributed import prepared
     from nlpft.training.loop import OneLate, StepSettings, to_device, train_steps
     from nlpft.training.optim import OptimConfig, build_optimizer, trainable_in_float32
 
@@ -122,10 +132,14 @@ def run_nlpft(job: Job, data: list[dict[str, list[int]]], options: argparse.Name
     tuning, objective = plugins.load("tuning", job.method), plugins.load("objectives", "causal_lm")
     model = tuning.apply(make_model(job, "sdpa", half), tuning.Config())
     flops = flops_per_token(model, job, data)
-    compute = ComputeConfig(attention=options.attention, compile=options.compile, keep_activations=job.keep)
+    compute = ComputeConfig(
+        attention=options.attention, compile=options.compile, keep_activations=job.keep, **SUITES[options.one].settings
+    )
     dtype = torch.bfloat16 if half else torch.float32
     model = prepare(trainable_in_float32(model), compute, accelerator.device, dtype)
-    model, optimizer = accelerator.prepare(model, build_optimizer(model, OptimConfig()))
+    model, optimizer = prepared(accelerator, model, build_optimizer(model, OptimConfig()))
+    share = Share(accelerator.process_index, accelerator.num_processes)
+    packs = job.packs * share.processes  # the load of a device stays the same
     offsets = np.cumsum([0, *(len(row["input_ids"]) for row in data)])
     columns = {name: lists(np.concatenate([row[name] for row in data]), offsets) for name in ("input_ids", "labels")}
     static = compiles(compute, accelerator.device)
@@ -133,10 +147,10 @@ def run_nlpft(job: Job, data: list[dict[str, list[int]]], options: argparse.Name
     micro = job.micro or job.packs
     ready = time.time()
     off = check_isolation(model, to_device(packed.probe(SHAPES[job.shape]["vocab_size"], micro), accelerator.device))
-    settings = DataConfig(max_length=job.pack, packs_per_step=job.packs, packs_per_micro_batch=micro)
-    steps = packed.steps(settings, 0, Share())
+    settings = DataConfig(max_length=job.pack, packs_per_step=packs, packs_per_micro_batch=micro)
+    steps = packed.steps(settings, 0, share)
     epochs = (packed.packs(0, epoch) for epoch in itertools.count())
-    cut = (packs[i : i + job.packs] for packs in epochs for i in range(0, len(packs), job.packs))
+    cut = (epoch[i : i + packs] for epoch in epochs for i in range(0, len(epoch), packs))
     tokens = [int(sum(packed.columns.lengths[r].sum() for r in step)) for step in islice(cut, job.steps)]
     if cuda:
         torch.cuda.reset_peak_memory_stats()
@@ -152,10 +166,13 @@ def run_nlpft(job: Job, data: list[dict[str, list[int]]], options: argparse.Name
             marks[report.step == job.steps] = time.time()
             compiled = compilations() if report.step == skip else compiled
     assert compilations() == compiled, f"compiled again after step {skip}: {compiled} -> {compilations()} graphs"
-    result = measured(sum(tokens[skip : job.steps]), marks[1] - marks[0], flops, options)
+    result = measured(sum(tokens[skip : job.steps]), marks[1] - marks[0], flops / share.processes, options)
+    result |= {"processes": share.processes, "sharded": is_sharded(model)}
     result |= {"first_step_s": round(first - START), "of_that_loading_s": round(ready - START), "graphs": compiled}
     result |= {"loss": [round(x, 4) for x in (losses[0], losses[-1])], "packed_off": [float(f"{x:.1g}") for x in off]}
     if options.profile:
+        from bench.kernels import profile
+
         more = train_steps(accelerator, model, optimizer, islice(steps, 3), *step_loss)
         profile(more, Path(options.profile) / f"{job.shape}-{job.method}-{job.packs}.txt")
     return result
@@ -170,7 +187,7 @@ def run_trl(job: Job, data: list[dict[str, list[int]]], options: argparse.Namesp
     from trl import SFTConfig, SFTTrainer
 
     cuda = torch.cuda.is_available()
-    model = make_model(job, "flex_attention" if cuda else "sdpa", cuda)
+    model = make_model(job, SUITES[options.one].settings["attention"] if cuda else "sdpa", cuda)
     flops = flops_per_token(model, job, data)
     words = Tokenizer(models.WordLevel({"<pad>": 0, "<eos>": 1, "<unk>": 2}, unk_token="<unk>"))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
@@ -218,7 +235,19 @@ def run_trl(job: Job, data: list[dict[str, list[int]]], options: argparse.Namesp
     return result | {"first_step_s": round(first[0] - START)}
 
 
-RUN = {"nlpft": run_nlpft, "trl": run_trl}
+@dataclass(frozen=True)
+class Suite:
+    run: Callable[[Job, list[dict[str, list[int]]], argparse.Namespace], dict[str, Any]]
+    settings: dict[str, Any]  # of nlpft's compute; TRL's attention
+
+
+SUITES = {
+    "nlpft": Suite(run_nlpft, {}),
+    "nlpft-float8": Suite(run_nlpft, {"float8": True}),
+    "nlpft-deterministic": Suite(run_nlpft, {"deterministic": True}),
+    "trl": Suite(run_trl, {"attention": "flex_attention"}),
+    "trl-flash4": Suite(run_trl, {"attention": "flash_attention_4"}),
+}
 
 
 def synchronize() -> None:
@@ -240,44 +269,9 @@ def measured(tokens: int, seconds: float, flops: float, options: argparse.Namesp
     }
 
 
-KINDS = {  # of kernels, by parts of their names
-    "matrix products": ("gemm", "nvjet", "cutlass", "xmma", "cublas", "splitk"),
-    "attention": ("flash", "fmha"),
-    "optimiser": ("multi_tensor", "adam"),
-    "compiled pointwise and reductions": ("triton",),
-    "copies": ("memcpy", "memset"),
-}
-
-
-def profile(steps: Any, path: Path) -> None:
-    """Where a step's time goes on the device: by kind, and the 45 longest kernels."""
-    import torch
-    from torch.profiler import ProfilerActivity
-
-    next(steps)
-    synchronize()
-    with torch.profiler.profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as trace:
-        start = time.time()
-        next(steps), next(steps)
-        synchronize()
-        wall = (time.time() - start) / 2 * 1e3
-    kernels = [k for k in trace.key_averages() if k.self_device_time_total > 0 and k.device_type.name == "CUDA"]
-    sums: dict[str, float] = {}
-    for kernel in kernels:
-        kind = next((kind for kind, parts in KINDS.items() if any(p in kernel.key.lower() for p in parts)), "other")
-        sums[kind] = sums.get(kind, 0.0) + kernel.self_device_time_total / 2e3
-    lines = [f"a step: {wall:.1f} ms wall, {sum(sums.values()):.1f} ms of kernels (profiled)"]
-    lines += [f"{ms:9.2f} ms  {kind}" for kind, ms in sorted(sums.items(), key=lambda item: -item[1])]
-    for kernel in sorted(kernels, key=lambda k: -k.self_device_time_total)[:45]:
-        lines.append(f"{kernel.self_device_time_total / 2e3:9.2f} ms {kernel.count // 2:6d}x  {kernel.key[:150]}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n")
-    print("\n".join(lines[:22]), file=sys.stderr)
-
-
-def child(suite: str, name: str, words: list[str], limit: float) -> dict[str, Any]:
+def child(suite: str, name: str, words: list[str], limit: float, launch: list[str]) -> dict[str, Any]:
     """The result of one job in a process of its own; what went wrong stands in `error`."""
-    command = [sys.executable, __file__, "--one", suite, "--jobs", name, *words]
+    command = [sys.executable, *launch, __file__, "--one", suite, "--jobs", name, *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
     except subprocess.TimeoutExpired as late:
@@ -290,7 +284,10 @@ def child(suite: str, name: str, words: list[str], limit: float) -> dict[str, An
 
 def table(results: list[dict[str, Any]]) -> str:
     lines = ["| job | suite | tokens/s | of TRL | utilisation | GiB | first step, s |", "|---|---|---|---|---|---|---|"]
-    base = {r["job"]: r["tokens_per_s"] for r in results if r["suite"] == "trl" and "error" not in r}
+    base: dict[str, int] = {}  # TRL's faster setting
+    for r in results:
+        if r["suite"].startswith("trl") and "error" not in r:
+            base[r["job"]] = max(base.get(r["job"], 0), r["tokens_per_s"])
     for r in results:
         if "error" in r:
             lines.append(f"| {r['job']} | {r['suite']} | {r['error']} | | | | |")
@@ -314,7 +311,7 @@ def main() -> None:
     parser.add_argument(
         "--jobs", nargs="+", choices=JOBS, default=["8b-lora", "1b-full", "1b-lora-alpaca", "8b-lora-16k"]
     )
-    parser.add_argument("--suites", nargs="+", choices=RUN, default=["trl", "nlpft"])
+    parser.add_argument("--suites", nargs="+", choices=SUITES, default=["trl", "nlpft"])
     parser.add_argument("--lengths", type=Path, required=True)
     parser.add_argument("--steps", type=int, help="in place of the job's own number")
     parser.add_argument("--peak", type=float, default=790.0, help="TFLOP/s that count as full utilisation")
@@ -325,22 +322,29 @@ def main() -> None:
     parser.add_argument("--profile", help="folder for tables of nlpft's kernels")
     parser.add_argument("--limit", type=float, default=600.0, help="seconds for one job")
     parser.add_argument("--out", type=Path, help="file that takes the results as JSON lines")
-    parser.add_argument("--one", choices=RUN, help=argparse.SUPPRESS)
+    parser.add_argument("--launch", help="Accelerate's configuration file, such as recipes/accelerate/ddp.yaml")
+    parser.add_argument(
+        "--processes", type=int, nargs="+", default=[1], help="with --launch: each of these, at the same load"
+    )
+    parser.add_argument("--one", choices=SUITES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         job = JOBS[options.jobs[0]]
         job = replace(job, **{k: v for k in ("steps", "keep") if (v := getattr(options, k)) is not None})
-        result = RUN[options.one](job, rows(options.lengths, job), options)
-        print(json.dumps({"suite": options.one, "job": options.jobs[0], **asdict(job), **result}))
+        result = SUITES[options.one].run(job, rows(options.lengths, job), options)
+        if os.environ.get("RANK", "0") == "0":
+            print(json.dumps({"suite": options.one, "job": options.jobs[0], **asdict(job), **result}))
         return
-    skip = {"--jobs", "--suites", "--out", "--limit"}
+    skip = {"--jobs", "--suites", "--out", "--limit", "--launch", "--processes"}
     given = {k: str(v) for k, v in vars(options).items() if v not in (None, False) and f"--{k}" not in skip}
     given |= {} if options.compile is None else {"compile": str(options.compile).lower()}
     words = [word for k, v in given.items() for word in ((f"--{k}",) if k == "bf16" else (f"--{k}", v))]
     results = []
-    for name in options.jobs:
-        for suite in options.suites:
-            results.append({"job": name, "suite": suite, **child(suite, name, words, options.limit)})
+    for name, suite in itertools.product(options.jobs, options.suites):
+        for count in options.processes:
+            launch = f"-m accelerate.commands.launch --config_file {options.launch} --num_processes {count}".split()
+            how = child(suite, name, words, options.limit, launch if options.launch else [])
+            results.append({"job": name, "suite": suite, **how})
             print(json.dumps(results[-1]), flush=True)
             if options.out:
                 options.out.write_text("".join(json.dumps(r) + "\n" for r in results))

@@ -20,6 +20,7 @@ from nlpft.data.collate import Columns, collate
 from nlpft.data.columns import lists
 from nlpft.data.pack import pack
 from nlpft.errors import ConfigError, DataError
+from nlpft.types import IGNORE
 
 PACK = 1024  # tokens in a pack, where nothing else is said
 
@@ -37,8 +38,15 @@ class DataConfig:
     """What to do about rows longer than a pack: not begin, or leave them out and say which."""
     packs_per_step: int = 8
     """Packs in one optimiser step, over all processes and micro-batches together."""
-    packs_per_micro_batch: int = 1
-    """Packs that one process computes at once; lower it if memory is short: the result stays the same."""
+    packs_per_micro_batch: int | Literal["auto"] = 1
+    """Packs that one process computes at once; lower it if memory is short: the result stays the same. auto: what takes the
+    least time of what fits, measured when the run starts."""
+
+    @property
+    def micro_batch(self) -> int:
+        """packs_per_micro_batch, once training/fit.py has made a number of `auto`."""
+        assert self.packs_per_micro_batch != "auto"
+        return self.packs_per_micro_batch
 
 
 @dataclass(frozen=True)
@@ -117,7 +125,7 @@ class PackedData:
         for epoch in itertools.count(first_epoch):
             packs, size = self.packs(seed, epoch), config.packs_per_step
             for start in range(skip * size, len(packs), size):
-                yield self.micro_batches(packs[start : start + size], config.packs_per_micro_batch, share)
+                yield self.micro_batches(packs[start : start + size], config.micro_batch, share)
             skip = 0
 
     def micro_batches(self, packs: list[list[int]], size: int, share: Share) -> list[dict[str, Tensor]]:
@@ -129,7 +137,7 @@ class PackedData:
     def sources(self, config: DataConfig, seed: int, processes: int, step: int, micro: Sequence[int]) -> list[str]:
         """Places of the rows of optimiser step `step` (from 1) in the micro-batches that `micro` numbers over all processes."""
         epoch, number = divmod(step - 1, self.steps_per_epoch(config.packs_per_step))
-        start, size = number * config.packs_per_step, config.packs_per_micro_batch
+        start, size = number * config.packs_per_step, config.micro_batch
         packs = self.packs(seed, epoch)[start : start + config.packs_per_step]
         return self.places([row for n in micro for pack in _part(packs, n, processes, size) for row in pack])
 
@@ -141,6 +149,17 @@ class PackedData:
         if not self.static_shapes:
             return collate(columns, rows)
         return collate(columns, rows, size * self.max_length, longest=self.longest)
+
+    def largest(self, size: int) -> dict[str, Tensor]:
+        """A micro-batch of the `size` packs that take most memory: the longest, and of them those with most learnt tokens."""
+        learnt = np.concatenate(([0], np.cumsum(self.columns.labels != IGNORE)))
+        targets = learnt[self.columns.offsets[1:]] - learnt[self.columns.offsets[:-1]]
+        lengths = self.columns.lengths
+
+        def cost(rows: list[int]) -> tuple[int, int]:
+            return 0 if self.static_shapes else int(lengths[rows].sum()), int(targets[rows].sum())
+
+        return self._batch(sorted(self.packs(0, 0), key=cost)[-size:], size)
 
     def probe(self, vocabulary: int, size: int) -> dict[str, Tensor]:
         """Two rows of random tokens, all learnt, shaped like a micro-batch of `size` packs; see `check_isolation`."""
@@ -164,7 +183,7 @@ def check(config: DataConfig) -> None:
     """Raise ConfigError for settings that no data could satisfy."""
     for name in ("max_length", "packs_per_step", "packs_per_micro_batch"):
         value = getattr(config, name)
-        if value is not None and value < 1:
+        if isinstance(value, int) and value < 1:
             raise ConfigError(f"data.{name} {value}: must be at least 1")
     if config.train == Path():
         raise ConfigError("data.train is not set: give the folder that `nlpft convert FILES -o FOLDER` wrote")

@@ -1,5 +1,6 @@
-"""How a model computes, not what: its attention, compiled blocks, folded adapters, and which activations are computed twice."""
+"""How a model computes, not what: attention, compiled blocks, folded adapters, float8, which activations are computed twice."""
 
+import os
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -7,7 +8,7 @@ import torch
 from torch import nn
 
 from nlpft.errors import ConfigError
-from nlpft.models import adapters, attention
+from nlpft.models import adapters, attention, float8
 from nlpft.models.blocks import blocks
 
 
@@ -20,6 +21,10 @@ class ComputeConfig:
     keep_activations: float = 1.0
     """Share of a block's activations that is kept for the backward pass; the others are computed again, which takes
     time: at 0.7 about 1 %, at 0.05 about a quarter more (8B, LoRA)."""
+    float8: bool = False
+    """Multiply in the blocks in float8, on GPUs that can: frozen weights under adapters, cast once; else all, by torchao."""
+    deterministic: bool = False
+    """Whether two runs on a GPU, or a run and its resume, give the same weights bit for bit."""
 
 
 def check(config: ComputeConfig) -> None:
@@ -36,11 +41,16 @@ def compiles(config: ComputeConfig, device: torch.device) -> bool:
 def prepare(model: Any, config: ComputeConfig, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """`model`, in place, set up to train on `device` with products in `dtype`."""
     check(config)
+    if config.deterministic:
+        be_deterministic()
     compiled = compiles(config, device)
     name = attention.choose(model, device, dtype, compiled) if config.attention == "auto" else config.attention
     if name != attention.implementation(model):
         model.set_attn_implementation(name)
     adapters.fold(model)
+    if config.float8:
+        float8.check(device)
+        float8.convert(model, device)
     if compiled:
         compile_blocks(model, config.keep_activations)
     elif config.keep_activations < 1:
@@ -55,7 +65,9 @@ def compile_blocks(model: nn.Module, keep_activations: float = 1.0) -> None:
     # In multiples of what compiled code would keep anyway; the partitioner looks for the cheapest to compute again.
     partitioner.activation_memory_budget = keep_activations
     for block in blocks(model):
-        block.compile(fullgraph=True, dynamic=False)
+        vars(block).pop("forward", None)
+        # Not the whole call: FSDP2 hangs its gathering of weights on it, which no compiler can take as one graph.
+        block.forward = torch.compile(block.forward, fullgraph=True, dynamic=False)
 
 
 def checkpoint_blocks(model: Any, keep_activations: float) -> None:
@@ -64,6 +76,28 @@ def checkpoint_blocks(model: Any, keep_activations: float) -> None:
     stack = blocks(model)
     for block in stack[round(len(stack) * (1 - keep_activations)) :]:
         block.gradient_checkpointing = False  # type: ignore[assignment]
+
+
+def keep_activations(model: nn.Module, share: float) -> None:
+    """Keep another share of activations from now on, in a model that `prepare` has set up."""
+    if any("forward" in vars(block) for block in blocks(model)):
+        torch._dynamo.reset()
+        compile_blocks(model, share)
+    else:
+        checkpoint_blocks(model, share)
+
+
+def be_deterministic() -> None:
+    """Let this process compute with kernels that add in a fixed order; it stays so. Call it before anything is multiplied."""
+    import torch._inductor.config as compiler
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+    torch.use_deterministic_algorithms(True)
+    # Filling finds bugs, and costs a pass over all memory.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    # Else it times variants of a sum and takes the fastest, which may be another one in the next run. (torch 2.13's switch
+    # sets this too.)
+    compiler.deterministic = True
 
 
 def compilations() -> int:

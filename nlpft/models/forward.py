@@ -12,7 +12,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from nlpft import losses
 from nlpft.errors import ModelError
-from nlpft.models import attention
+from nlpft.models import attention, float8
 from nlpft.models.projected_loss import projected_loss
 
 # Settings by which architectures change logits after the projection, where a fused loss would not see it.
@@ -131,8 +131,9 @@ def check_isolation(model: nn.Module, batch: dict[str, Tensor]) -> tuple[float, 
         )
     apart, expected = distance(packed, alone), losses.causal_lm_loss(alone, targets[learnt])
     off = ((scored - expected).abs() / expected).item()
-    # Measured: 3e-7 in float32; in bfloat16 5e-3 on SmolLM2-135M, 0.05 on 32 layers of random weights, which amplify rounding.
-    if not max(apart, off) <= 0.15:
+    # Measured: 3e-7 in float32; in bfloat16 5e-3 on SmolLM2-135M, 0.05 on 32 layers of random weights, which amplify rounding;
+    # on those 0.3 in float8, whose loss was still within 0.001.
+    if not (apart <= (0.5 if float8.multiplies(inner) else 0.15) and off <= 0.15):
         raise ModelError(
             f"{name}: logits of packed rows are {apart:.0%} off those of torch's SDPA, their loss {off:.0%}; set "
             "compute.attention sdpa and compute.compile false to see which of them is the cause"

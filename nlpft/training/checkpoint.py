@@ -11,7 +11,7 @@ import json
 import pickle
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,17 @@ from nlpft.models.load import resharded
 from nlpft.rundir import RunDir
 
 STATE = "state.json"
+# Settings that a resume may change: none that decides weights, but for rounding.
+FREE = (
+    "resume",
+    "output_dir",
+    "trackers",
+    "preflight",
+    "checkpoint.",
+    "bad_steps.",
+    "compute.",
+    "data.packs_per_micro_batch",
+)
 WEIGHTS, OPTIMIZER = "weights.", "optimizer."  # how the names of tensors begin
 
 
@@ -51,15 +62,15 @@ def check(settings: CheckpointConfig) -> None:
         raise ConfigError(f"checkpoint.keep {settings.keep}: at least 1, a run cannot be resumed from none")
 
 
-def to_resume(run: RunDir, cfg: Any, free: Sequence[str]) -> Path | None:
+def to_resume(run: RunDir, cfg: Any) -> Path | None:
     """The newest checkpoint, where `cfg.resume` says to go on from it; None where the run begins.
 
-    Raises ConfigError where a setting differs from the run's whose key does not begin with one of `free`, RunExists where the
+    Raises ConfigError where a setting differs from the run's whose key does not begin with one of FREE, RunExists where the
     folder holds a run that is not to be resumed.
     """
     newest = latest(run.checkpoints) if cfg.resume else None
     if newest:
-        config.check_same(config.load(type(cfg), run.config), cfg, free)
+        config.check_same(config.load(type(cfg), run.config), cfg, FREE)
     elif not cfg.resume:
         run.check_free()
     return newest

@@ -192,9 +192,8 @@ def seed_draws(*place: int) -> None:
 
 def step_if(sound: Tensor, optimizer: torch.optim.Optimizer) -> None:
     """`optimizer.step()` where `sound` [] is true; torch's fused kernels decide that on the device, which nothing waits for."""
-    inner: Any = getattr(optimizer, "optimizer", optimizer)  # of Accelerate's wrapper
-    sharded = any(isinstance(p, DTensor) for group in inner.param_groups for p in group["params"])
-    if skips_on_device(inner) and not sharded:
+    if skips_on_device(optimizer):
+        inner: Any = getattr(optimizer, "optimizer", optimizer)  # of Accelerate's wrapper
         inner.found_inf, inner.grad_scale = (~sound).float(), None  # as GradScaler tells them
         optimizer.step()
     elif sound:

@@ -9,6 +9,7 @@ from torch import nn
 
 from nlpft.config import module_of
 from nlpft.models.load import load_model, weight_type
+from nlpft.training.distributed import prepared
 from nlpft.training.groups import describe
 from nlpft.training.loop import Count, StepLoss, StepSettings
 from nlpft.training.optim import OptimConfig, build_optimizer, learning_rate
@@ -32,7 +33,7 @@ def prepare(
     Call it before a checkpoint is loaded.
     """
     optimizer = build_optimizer(model, optim, rate_factors(model, tuning))
-    model, optimizer = accelerator.prepare(model, optimizer)
+    model, optimizer = prepared(accelerator, model, optimizer)
     attach(optimizer, regularize)
     return model, optimizer
 
