@@ -100,6 +100,7 @@ def main(cfg: Config) -> Best:
         best, first_step = Best(cfg.patience, **state["best"]), state["step"]
     log = RunLog.start(accelerator, run, cfg, max_steps, first_step)
     log.left_out(train, held_out)
+    log.say(method.described(optimizer, cfg.optim.lr))
 
     @regularize.averaged(optimizer, model)
     def evaluate(step: int, held_out: PackedData) -> None:

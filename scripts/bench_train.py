@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -272,14 +273,17 @@ def measured(tokens: int, seconds: float, flops: float, options: argparse.Namesp
 def child(suite: str, name: str, words: list[str], limit: float, launch: list[str]) -> dict[str, Any]:
     """The result of one job in a process of its own; what went wrong stands in `error`."""
     command = [sys.executable, *launch, __file__, "--one", suite, "--jobs", name, *words]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
-    except subprocess.TimeoutExpired as late:
-        return {"error": f"longer than {limit:.0f} s", "tail": (late.stderr or b"").decode()[-1500:]}
-    if done.returncode == 0:
-        print(done.stderr[-4000:] if "--profile" in words else "", end="", flush=True)
-        return dict(json.loads(done.stdout.splitlines()[-1]))
-    return {"error": f"exit {done.returncode}", "tail": done.stderr[-2500:]}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, start_new_session=True, **pipes) as run:
+        try:
+            out, said = run.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            os.killpg(run.pid, signal.SIGKILL)  # a launcher's processes too
+            return {"error": f"longer than {limit:.0f} s", "tail": run.communicate()[1][-1500:]}
+    if run.returncode == 0:
+        print(said[-4000:] if "--profile" in words else "", end="", flush=True)
+        return dict(json.loads(out.splitlines()[-1]))
+    return {"error": f"exit {run.returncode}", "tail": said[-2500:]}
 
 
 def table(results: list[dict[str, Any]]) -> str:

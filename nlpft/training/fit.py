@@ -21,7 +21,8 @@ from nlpft.errors import ConfigError
 from nlpft.models.compute import keep_activations
 from nlpft.models.forward import bare
 from nlpft.models.load import is_sharded
-from nlpft.training.loop import Batch, StepLoss, skips_on_device, step_if, to_device, total
+from nlpft.training.loop import Batch, StepLoss, step_if, to_device, total
+from nlpft.training.optimizers import skips_on_device
 
 GIB = 2**30
 ROOM = 0.95  # share of a GPU's memory that a run may take: allocators lose some to gaps

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from nlpft.models.load import is_sharded
+from nlpft.training.optimizers import skips_on_device
 
 Batch = dict[str, Tensor]
 StepLoss = Callable[[nn.Module, Batch], Tensor]
@@ -197,13 +198,6 @@ def step_if(sound: Tensor, optimizer: torch.optim.Optimizer) -> None:
         optimizer.step()
     elif sound:
         optimizer.step()
-
-
-def skips_on_device(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether `optimizer` is one of torch's fused kernels, which take `found_inf`; for sharded weights they do not."""
-    groups = optimizer.param_groups
-    sharded = any(isinstance(p, DTensor) for group in groups for p in group["params"])
-    return all(group.get("fused") for group in groups) and not sharded
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from torch import nn
 from nlpft.config import module_of
 from nlpft.models.load import load_model, weight_type
 from nlpft.training.distributed import prepared
+from nlpft.training.groups import describe
 from nlpft.training.loop import Count, StepLoss, StepSettings
 from nlpft.training.optim import OptimConfig, build_optimizer, learning_rate
 from nlpft.training.regularize import RegularizeConfig, add_noise, attach
@@ -41,6 +42,11 @@ def score(objective: Any, model: nn.Module) -> tuple[StepLoss, Count]:
     """What a batch is scored by, as the settings `objective` say: the sum of its losses, and how many those are."""
     module = module_of(objective)
     return module.build(objective, model), module.num_targets
+
+
+def described(optimizer: Any, lr: float) -> str:
+    """One line for each group of weights: its name, how many numbers it has, its highest rate, and its decay."""
+    return "\n".join(map(str, describe(optimizer.param_groups, lr)))
 
 
 def step_settings(model: nn.Module, cfg: Any, max_steps: int, first_step: int = 0) -> StepSettings:

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from nlpft.errors import ConfigError
 from nlpft.training.muon import muon
@@ -45,9 +46,10 @@ def adamw_8bit(groups: Groups, numbers: Numbers) -> torch.optim.Optimizer:
 def skips_on_device(optimizer: Any) -> bool:
     """Whether `optimizer` leaves its weights alone where its `found_inf` is set: torch's fused kernels do.
 
-    With all others the host must look at the gradient before it calls `step`.
+    With all others, and for sharded weights, the host must look at the gradient before it calls `step`.
     """
     inner = getattr(optimizer, "optimizer", optimizer)  # of Accelerate's wrapper
     # What GradScaler asks for; torch has no public name for it.
     supported = getattr(inner, "_step_supports_amp_scaling", False)
-    return bool(supported) and all(group.get("fused") for group in inner.param_groups)
+    sharded = any(isinstance(p, DTensor) for group in inner.param_groups for p in group["params"])
+    return bool(supported) and all(group.get("fused") for group in inner.param_groups) and not sharded

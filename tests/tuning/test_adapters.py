@@ -82,8 +82,8 @@ def test_a_rank_may_be_as_large_as_the_matrices_that_are_targeted():
 
 
 def test_all_linear_leaves_the_head_out_whatever_blocks_are_called():
-    config = GPT2Config(vocab_size=40, n_positions=16, n_embd=16, n_layer=2, n_head=2)
-    model = LORA.apply(GPT2LMHeadModel(config), LORA.Config(rank=16))  # of its matrices only the head is smaller, at 8
+    config = GPT2Config(vocab_size=12, n_positions=16, n_embd=16, n_layer=2, n_head=2)
+    model = LORA.apply(GPT2LMHeadModel(config), LORA.Config(rank=16))  # the head and the embeddings have rank 12
     names = {name.split(".lora_")[0] for name, p in model.named_parameters() if p.requires_grad}
     assert len(names) == 8
     assert not any("lm_head" in name for name in names)

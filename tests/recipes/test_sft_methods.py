@@ -73,6 +73,13 @@ def test_averages_are_what_is_evaluated_and_saved(tmp_path, tiny_folder, dataset
     assert [x["loss"] for x in lines if x["kind"] == "eval"] != [x["loss"] for x in plain if x["kind"] == "eval"]
 
 
+def test_the_groups_are_printed_with_their_rates(tmp_path, tiny_folder, dataset, capfd):
+    train(tmp_path / "run", tiny_folder, dataset, "--tuning.rank", "4", "--tuning.lr_ratio", "4")
+    said = " ".join("".join(capfd.readouterr()).split())
+    assert "matrices of blocks: 3,072 parameters, rate 0.01, decay 0" in said
+    assert "matrices of blocks x 4: 3,072 parameters, rate 0.04, decay 0" in said
+
+
 def test_a_penalty_without_meaning_is_refused_before_anything_is_written(tmp_path, tiny_folder, dataset):
     with pytest.raises(ConfigError, match=r"regularize\.l1 -1\.0"):
         train(tmp_path / "run", tiny_folder, dataset, "--regularize.l1", "-1")
