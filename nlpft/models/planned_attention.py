@@ -1,0 +1,158 @@
+"""Attention after a plan made beforehand: over a prefix tree laid flat, or of new tokens over kept keys and values.
+
+Registered with transformers as `planned`; `run` hands the plan through the model. Where an architecture wants more than a plan
+computes (soft caps, windows), ModelError is raised, and callers fall back to transformers' own ways.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+from nlpft.errors import ModelError
+from nlpft.models import attention, prefix_tree
+from nlpft.models.prefix_tree import Cell, PrefixTree
+
+NAME = "planned"
+CELL = 256  # tokens that attend under one mask: in larger ones, most of the mask would be empty
+WASTE = {"cpu": 1.15, "cuda": 1.6}  # padded by real size of cells in one call: launching costs on a GPU, arithmetic on a CPU
+
+# (layer, query [tokens, heads, dim], key and value [tokens, key heads, dim], scale) -> [tokens, heads, dim]
+Plan = Callable[[int, Tensor, Tensor, Tensor, float | None], Tensor]
+
+
+class Bucket(NamedTuple):
+    """Cells of like size, padded: which tokens ask, which are seen, and by whom."""
+
+    queries: Tensor  # [cells, longest] int64
+    keys: Tensor  # [cells, most keys] int64
+    bias: Tensor | None  # [cells, 1, longest, most keys] 0 or -inf; None: causal
+    real: Tensor  # [real queries] int64, places among the padded ones
+    places: Tensor  # [real queries] int64, places in the flat order
+
+
+def planned(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None = None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    plan: Plan | None = None,
+    **more: Any,
+) -> tuple[Tensor, None]:
+    """transformers' attention function. query: [1, heads, tokens, dim]; key, value: [1, key heads, tokens, dim].
+
+    Raises ModelError where the architecture wants what no plan computes.
+    """
+    wanted = [name for name in attention.REFUSED if more.get(name) is not None]
+    if wanted or plan is None or sliding_window is not None or attention_mask is not None:
+        raise ModelError(f"planned attention cannot serve {type(module).__name__}")
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    return plan(module.layer_idx, q, k, v, scaling)[None], None  # type: ignore[arg-type]
+
+
+AttentionInterface.register(NAME, planned)
+
+
+@contextlib.contextmanager
+def using(model: Any) -> Iterator[None]:
+    """Within it `model` attends as planned. Raises ModelError where its architecture takes no attention from outside."""
+    before = attention.implementation(model)
+    if before is None or not getattr(model, "_supports_attention_backend", False):
+        raise ModelError(f"{type(model).__name__} takes no attention from outside")
+    model.set_attn_implementation(NAME)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+def run(model: Any, ids: Tensor, positions: Tensor, plan: Plan, keep: Tensor) -> Tensor:
+    """Logits [kept, vocab] of tokens `ids` [tokens] at `positions` [tokens] in their sequences, for the places in `keep`."""
+    output = model(
+        input_ids=ids[None], position_ids=positions[None], use_cache=False, logits_to_keep=keep, plan=plan
+    )
+    return output.logits[0]
+
+
+def over_tree(tree: PrefixTree, device: torch.device, dtype: torch.dtype) -> Plan:
+    """The plan by which each token of `tree` attends to itself and what stands before it in its sequences."""
+    buckets = [_bucket(tree, group, device, dtype) for group in _alike(tree, WASTE[device.type])]
+
+    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
+        out = torch.empty_like(q)
+        for bucket in buckets:
+            out.index_copy_(0, bucket.places, _attend(bucket, q, k, v, scale))
+        return out
+
+    return attend
+
+
+def _attend(bucket: Bucket, q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
+    """[real queries, heads, dim] of one bucket."""
+    shared = q.shape[1] // k.shape[1]
+    padded = (q[bucket.queries], *(x[bucket.keys].repeat_interleave(shared, 2) for x in (k, v)))
+    out = F.scaled_dot_product_attention(
+        *(x.transpose(1, 2) for x in padded), bucket.bias, is_causal=bucket.bias is None, scale=scale
+    )
+    return out.transpose(1, 2).flatten(0, 1)[bucket.real]
+
+
+def _alike(tree: PrefixTree, waste: float) -> Iterator[list[Cell]]:
+    """Cells in groups that may be padded to one size; those that are causal rows by themselves apart from the others."""
+    found = sorted(prefix_tree.cells(tree, CELL), key=lambda cell: (_causal(tree, cell), *_size(cell)))
+    group: list[Cell] = []
+    area = 0
+    for cell in found:
+        queries, keys = _size(cell)
+        widest = max(_size(c)[0] for c in (*group, cell))
+        padded = widest * keys * (len(group) + 1)
+        if group and (padded > waste * (area + queries * keys) or _causal(tree, cell) != _causal(tree, group[0])):
+            yield group
+            group, area = [], 0
+        group.append(cell)
+        area += queries * keys
+    if group:
+        yield group
+
+
+def _size(cell: Cell) -> tuple[int, int]:
+    """Queries and keys of a cell; sorted by keys first."""
+    queries = cell.end - cell.start
+    return queries, queries + sum(end - start for start, end in cell.before)
+
+
+def _causal(tree: PrefixTree, cell: Cell) -> bool:
+    """Whether a cell is one row that sees nothing else."""
+    return not cell.before and bool((tree.lasts[cell.start : cell.end] >= cell.end).all())
+
+
+def _bucket(tree: PrefixTree, group: Sequence[Cell], device: torch.device, dtype: torch.dtype) -> Bucket:
+    sizes = [_size(cell) for cell in group]
+    width, most = max(q for q, _ in sizes), max(k for _, k in sizes)
+    queries, keys = np.zeros((len(group), width), np.int64), np.zeros((len(group), most), np.int64)
+    seen = np.zeros((len(group), 1, width, most), bool)
+    seen[..., 0] = True  # a padded query sees something, or its softmax would be 0 / 0
+    real = []
+    for i, (cell, (wide, long)) in enumerate(zip(group, sizes, strict=True)):
+        own = np.arange(cell.start, cell.end)
+        queries[i, :wide] = own
+        keys[i, :long] = np.concatenate([*(np.arange(*part) for part in cell.before), own])
+        seen[i, 0, :wide, :long] = prefix_tree.mask(tree, cell)
+        seen[i, 0, :wide, long:] = False
+        real.append(i * width + np.arange(wide))
+    where = np.concatenate(real)
+    bias = None if _causal(tree, group[0]) else torch.from_numpy(seen).to(device)
+    if bias is not None:
+        bias = torch.zeros(bias.shape, dtype=dtype, device=device).masked_fill_(~bias, -torch.inf)
+    tensors = (torch.from_numpy(x).to(device) for x in (queries, keys, where, queries.reshape(-1)[where]))
+    asked, shown, picked, places = tensors
+    return Bucket(asked, shown, bias, picked, places)
