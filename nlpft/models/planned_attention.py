@@ -75,6 +75,25 @@ def using(model: Any) -> Iterator[None]:
         model.set_attn_implementation(before)
 
 
+@torch.inference_mode()
+def serves(model: Any) -> bool:
+    """Whether `model` answers by plans as it does by itself: some architectures ignore what they are handed."""
+    weight = next(model.parameters())
+    rows = [[(7 * i * i + 3 * n) % 97 + 1 for i in range(12)] + [5 + n, 9] for n in (0, 0, 1)]
+    tree = prefix_tree.build(rows)
+    ids, positions = (torch.from_numpy(x).to(weight.device) for x in (tree.ids, tree.positions))
+    ends = torch.tensor([int(prefix_tree.path(tree, i, 1)[0]) for i in range(len(rows))], device=weight.device)
+    try:
+        with using(model):
+            found = run(model, ids, positions, over_tree(tree, weight.device, weight.dtype), ends)
+    except (ModelError, AttributeError, TypeError, RuntimeError):
+        return False
+    alone = model(input_ids=torch.tensor(rows, device=weight.device), use_cache=False).logits[:, -1]
+    apart = (found.float() - alone.float()).norm() / alone.float().norm()
+    # Measured: 1e-6 in float32; half precision amplifies rounding over many layers (models/forward.py).
+    return bool(apart < (1e-3 if weight.dtype == torch.float32 else 0.15))
+
+
 def run(model: Any, ids: Tensor, positions: Tensor, plan: Plan, keep: Tensor) -> Tensor:
     """Logits [kept, vocab] of tokens `ids` [tokens] at `positions` [tokens] in their sequences, for the places in `keep`."""
     output = model(
