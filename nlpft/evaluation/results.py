@@ -5,11 +5,20 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nlpft.files import whole_folder
 
 Samples = dict[str, list[dict[str, Any]]]  # task -> one dict an item
+
+
+class Outcome(NamedTuple):
+    """What evaluating some tasks has given."""
+
+    results: dict[str, Any]  # lm-eval's dict
+    samples: Samples
+    errors: dict[str, str]  # task -> why it failed
+    unparsed: dict[str, int]  # "task,filter" -> answers that could not be read
 
 
 def write(
@@ -20,11 +29,16 @@ def write(
     Raises RunExists where `folder` already holds something.
     """
     with whole_folder(folder, overwrite) as partial:
-        text = json.dumps({**results, "nlpft": about}, indent=2, default=plain, ensure_ascii=False)
-        (partial / "results.json").write_text(text + "\n", encoding="utf-8")
-        for task, rows in samples.items():
-            with (partial / f"samples_{task.replace('/', '_')}.jsonl").open("w", encoding="utf-8") as out:
-                out.writelines(json.dumps(row, default=plain, ensure_ascii=False) + "\n" for row in rows)
+        fill(partial, results, samples, about)
+
+
+def fill(folder: Path, results: dict[str, Any], samples: Samples, about: dict[str, Any]) -> None:
+    """As `write`, into a folder that is there."""
+    text = json.dumps({**results, "nlpft": about}, indent=2, default=plain, ensure_ascii=False)
+    (folder / "results.json").write_text(text + "\n", encoding="utf-8")
+    for task, rows in samples.items():
+        with (folder / f"samples_{task.replace('/', '_')}.jsonl").open("w", encoding="utf-8") as out:
+            out.writelines(json.dumps(row, default=plain, ensure_ascii=False) + "\n" for row in rows)
 
 
 def plain(value: Any) -> Any:
@@ -39,6 +53,12 @@ def merge(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for key, value in part.items():
             merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
     return merged
+
+
+def together(outcomes: Sequence[Outcome]) -> Outcome:
+    """Several outcomes, of different tasks, as one."""
+    results, samples, errors, unparsed = zip(*outcomes, strict=True)
+    return Outcome(merge(results), merge(samples), merge(errors), merge(unparsed))
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
