@@ -11,7 +11,7 @@ import jinja2
 import yaml
 
 from nlpft.errors import ConfigError, DataError, ModelError, UserError
-from nlpft.evaluation.results import Outcome, merge
+from nlpft.evaluation.results import Outcome, Samples, merge
 from nlpft.plugins import suggest
 
 # What lm-eval returns beside the scores and is worth keeping; the rest is about the machine.
@@ -54,13 +54,15 @@ def evaluate(language_model: Any, tasks: dict[str, Any], config: HarnessConfig) 
         raise ModelError(
             "harness.chat_template: this tokenizer has no chat template; leave it out, or save one with the tokenizer"
         )
-    parts, samples, errors = [], {}, {}
+    parts: list[dict[str, Any]] = []
+    samples: Samples = {}
+    errors: dict[str, str] = {}
     for name, task in tasks.items():
         try:
             output = _evaluate(language_model, task, config)
         except MemoryError:
             raise
-        except Exception as error:  # noqa: BLE001  # a task's own code runs here, and hours of other tasks are at stake
+        except Exception as error:  # a task's own code runs here, and hours of other tasks are at stake
             errors[name] = str(_explained(name, task, error))
             logging.getLogger(__name__).debug("%s failed", name, exc_info=True)
             continue
@@ -117,7 +119,9 @@ def _columns(task: Any) -> str:
     """The columns of a task's data, in words."""
     try:
         loaded = next(iter(_manager(isinstance(task, str)).load([task])["tasks"].values()))
-        return "its columns: " + ", ".join(loaded.dataset[loaded.config.test_split or next(iter(loaded.dataset))].features)
+        return "its columns: " + ", ".join(
+            loaded.dataset[loaded.config.test_split or next(iter(loaded.dataset))].features
+        )
     except Exception:  # noqa: BLE001  # whatever made the task fail may fail here again
         return "its columns cannot be read"
 
@@ -127,7 +131,9 @@ def _unparsed(samples: dict[str, list[dict[str, Any]]]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for task, rows in samples.items():
         for row in rows:
-            if UNPARSED in [x for found in row["filtered_resps"] for x in ([found] if isinstance(found, str) else found)]:
+            if UNPARSED in [
+                x for found in row["filtered_resps"] for x in ([found] if isinstance(found, str) else found)
+            ]:
                 counts[f"{task},{row['filter']}"] = counts.get(f"{task},{row['filter']}", 0) + 1
     return counts
 
@@ -175,7 +181,7 @@ def _line(error: Exception) -> str:
 def _check_keys(path: Path, task: dict[str, Any]) -> None:
     from lm_eval.api.task import TaskConfig
 
-    known = [field.name for field in dataclasses.fields(TaskConfig)] + ["include", "class"]  # type: ignore[arg-type]
+    known = [field.name for field in dataclasses.fields(TaskConfig)] + ["include", "class"]
     for key in task:
         if key not in known:
             lines = path.read_text(encoding="utf-8").splitlines()

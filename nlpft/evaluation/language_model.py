@@ -19,7 +19,12 @@ from nlpft.models.generate import answers
 
 TOKENS = {"cpu": 768, "cuda": 16384}  # read in one pass; more gain nothing on a CPU, and leave its cache
 ROWS = {"cpu": 64, "cuda": 512}  # answers written at once
-GREEDY = {"do_sample", "temperature", "until", "max_gen_toks"}  # settings of generation that are ours; for others HFLM answers
+GREEDY = {
+    "do_sample",
+    "temperature",
+    "until",
+    "max_gen_toks",
+}  # settings of generation that are ours; for others HFLM answers
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,9 @@ class PackedLM(HFLM):
         asked = [self._asked(context, continuation) for _, context, continuation in requests]
         batches = scoring.batches(asked, self.tokens)
         with _bar("log-likelihoods", len(asked), disable_tqdm) as progress, self._attention():
-            found = answered([[asked[i] for i in batch] for batch in batches], "score", self._scores, self.kept, progress)
+            found = answered(
+                [[asked[i] for i in batch] for batch in batches], "score", self._scores, self.kept, progress
+            )
         result: list[tuple[float, bool]] = [(0.0, False)] * len(asked)
         for batch, part in zip(batches, found, strict=True):
             for i, (value, greedy) in zip(batch, part, strict=True):
@@ -104,7 +111,9 @@ class PackedLM(HFLM):
         if self.planned:
             return [list(score) for score in scoring.scores(self.model, batch)]
         pairs = [((r.inputs + r.targets[-1:])[: -len(r.targets)], r.targets) for r in batch]
-        return [list(x) for x in super()._loglikelihood_tokens([(("", ""), *pair) for pair in pairs], disable_tqdm=True)]
+        return [
+            list(x) for x in super()._loglikelihood_tokens([(("", ""), *pair) for pair in pairs], disable_tqdm=True)
+        ]
 
     def _attention(self) -> contextlib.AbstractContextManager[None]:
         return planned_attention.using(self.model) if self.planned else contextlib.nullcontext()
@@ -128,7 +137,7 @@ class PackedLM(HFLM):
 
     def _prompt(self, text: str, settings: Any) -> Written:
         """As HFLM reads it: a prompt that leaves no room for the answer loses its beginning."""
-        eos = self.tok_decode(self.eot_token_id, skip_special_tokens=False)  # type: ignore[arg-type]
+        eos = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
         limit = settings["max_gen_toks"]
         assert limit < self.max_length, f"{limit} tokens are asked for, the model sees {self.max_length}"
         until = handle_stop_sequences(settings["until"], eos=eos)
@@ -175,7 +184,9 @@ def _answers(language_model: PackedLM, rows: Sequence[Written]) -> list[list[int
     """Token ids of the answers, which go on a little behind the first of their stop strings."""
     decode = language_model.tokenizer.decode
     until = {i: [text for text in row.until if text] for i, row in enumerate(rows)}
-    width = max((len(text.encode()) for row in rows for text in row.until), default=0) + 8  # no token is less than a byte
+    width = (
+        max((len(text.encode()) for row in rows for text in row.until), default=0) + 8
+    )  # no token is less than a byte
     stop = set.intersection(*(stop_tokens(language_model, row.until) for row in rows))
 
     def finished(number: int, ids: list[int]) -> bool:
@@ -197,5 +208,3 @@ def _answers(language_model: PackedLM, rows: Sequence[Written]) -> list[list[int
 def _bar(what: str, total: int, hidden: bool) -> Iterator[Callable[[int], Any]]:
     with tqdm(total=total, desc=what, disable=hidden or not sys.stderr.isatty()) as bar:
         yield bar.update
-
-

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from nlpft.files import whole_folder
-
 Samples = dict[str, list[dict[str, Any]]]  # task -> one dict an item
 
 
@@ -21,24 +19,18 @@ class Outcome(NamedTuple):
     unparsed: dict[str, int]  # "task,filter" -> answers that could not be read
 
 
-def write(
-    folder: Path, results: dict[str, Any], samples: Samples, about: dict[str, Any], overwrite: bool = False
-) -> None:
-    """Write `results` (lm-eval's dict), the per-item `samples`, and under "nlpft" what was evaluated.
-
-    Raises RunExists where `folder` already holds something.
-    """
-    with whole_folder(folder, overwrite) as partial:
-        fill(partial, results, samples, about)
-
-
-def fill(folder: Path, results: dict[str, Any], samples: Samples, about: dict[str, Any]) -> None:
-    """As `write`, into a folder that is there."""
+def write(folder: Path, results: dict[str, Any], samples: Samples, about: dict[str, Any]) -> None:
+    """Write `results` (lm-eval's dict) to `folder`, the per-item `samples`, and under "nlpft" what was evaluated."""
     text = json.dumps({**results, "nlpft": about}, indent=2, default=plain, ensure_ascii=False)
     (folder / "results.json").write_text(text + "\n", encoding="utf-8")
     for task, rows in samples.items():
         with (folder / f"samples_{task.replace('/', '_')}.jsonl").open("w", encoding="utf-8") as out:
             out.writelines(json.dumps(row, default=plain, ensure_ascii=False) + "\n" for row in rows)
+
+
+def mark(folder: Path, labels: Sequence[str]) -> None:
+    """Note in `folder` that it holds evaluations, by which it may be replaced."""
+    (folder / "nlpft.json").write_text(json.dumps({"evaluations": list(labels)}, indent=2) + "\n", encoding="utf-8")
 
 
 def plain(value: Any) -> Any:

@@ -35,7 +35,7 @@ class _Pairs(NamedTuple):
 
 @torch.inference_mode()
 def scores(model: Any, requests: Sequence[Scored]) -> list[Score]:
-    """Scores of `requests`, computed in one pass over their prefix tree; `model` attends as planned (`planned_attention.using`)."""
+    """Scores of `requests`, in one pass over their prefix tree. `model` attends as planned (`planned_attention.using`)."""
     weight = next(model.parameters())
     tree = prefix_tree.build([r.inputs for r in requests])
     places = [prefix_tree.path(tree, i, len(r.targets)) for i, r in enumerate(requests)]
@@ -70,7 +70,7 @@ def scored_by(model: Any, pairs: _Pairs) -> Iterator[Callable[[Tensor], Tensor]]
         found = _judge(lambda rows: nn.functional.linear(hidden[0, rows], head.weight), (hidden.shape[1], size), pairs)
         return found[None]
 
-    head.forward = forward  # type: ignore[method-assign]
+    head.forward = forward  # type: ignore
     try:
         yield lambda found: found
     finally:
@@ -101,7 +101,7 @@ def batches(requests: Sequence[Scored], budget: int) -> list[list[int]]:
     used = shared = 0
     for group in _groups(requests, order):
         first = requests[group[0]].inputs
-        common = _common(requests[made[-1][0]].inputs, first) if made else 0
+        common = prefix_tree.common(requests[made[-1][0]].inputs, first) if made else 0
         shared = min(shared, common) if used else len(first)
         fresh = _tokens(requests, group)
         if not made or used + fresh - common > budget + 4 * min(shared, common):
@@ -132,10 +132,3 @@ def _tokens(requests: Sequence[Scored], group: Sequence[int]) -> int:
     first = requests[group[0]]
     begin = len(first.inputs) - len(first.targets) + 1
     return begin + sum(len(requests[i].inputs) - begin for i in group)
-
-
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Tokens with which both begin."""
-    return next(
-        (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
-    )

@@ -1,6 +1,6 @@
 """Greedy answers to many prompts at once: prompts share their beginnings, and whoever has finished leaves the batch.
 
-After Orca (Yu et al. 2022), without its queue: rows are read together, keep their keys and values, and write until the last one ends.
+After Orca (Yu et al. 2022), without its queue: rows are read together, keep their keys and values, and write until each ends.
 """
 
 import itertools
@@ -44,15 +44,17 @@ def answers(
 ) -> Iterator[tuple[int, list[int]]]:
     """(number of the prompt, token ids of its answer without the stop token), in the order in which they end.
 
-    prompts: token ids. stop: token ids that end an answer. max_new_tokens: for each prompt. batch_size: answers that are written
-    at once, fewer where memory is short. finished: is asked every few tokens; what stands behind its reason is the caller's to cut.
+    prompts: token ids. stop: token ids that end an answer. max_new_tokens: for each prompt. batch_size: answers that are
+    written at once, fewer where memory is short. finished: is asked every few tokens, so an answer may go on a little.
     """
     model.eval()
     write = _written if planned_attention.serves(model) else _generated
-    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), list(prompts[i])))
+    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     wide = _at_once(model, prompts, max_new_tokens, batch_size)
     for start in range(0, len(order), wide):
-        rows = [Row(i, prompts[i], max_new_tokens[i], []) for i in order[start : start + wide]]
+        # Of like length, for the room they take; in the order in which they share what they begin with.
+        numbers = sorted(order[start : start + wide], key=lambda i: list(prompts[i]))
+        rows = [Row(i, prompts[i], max_new_tokens[i], []) for i in numbers]
         for row in write(model, rows, frozenset(stop), finished or (lambda number, ids: False)):
             yield row.number, row.ids
 
@@ -97,17 +99,12 @@ def _parts(rows: Sequence[Row], device: torch.device) -> Iterator[tuple[int, Seq
     """Rows that are read in one pass, and the number of the first of them. Neighbours share what they begin with."""
     first = size = 0
     for i, row in enumerate(rows):
-        shared = _common(rows[first].prompt, row.prompt) if i > first else 0
+        shared = prefix_tree.common(rows[first].prompt, row.prompt) if i > first else 0
         if i > first and size + len(row.prompt) - shared > READ[device.type] + 4 * shared:
             yield first, rows[first:i]
             first, size, shared = i, 0, 0
         size += len(row.prompt) - shared
     yield first, rows[first:]
-
-
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Tokens with which both begin."""
-    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def _read(model: Any, part: tuple[int, Sequence[Row]], kept: KeptKeys) -> Tensor:
@@ -168,5 +165,3 @@ def _generated(model: Any, rows: list[Row], stop: frozenset[int], finished: Fini
     for row, answer in zip(rows, written[:, width:].tolist(), strict=True):
         row.ids += list(itertools.takewhile(lambda token: token not in stop, answer))[: row.limit]
         yield row
-
-

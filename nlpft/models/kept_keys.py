@@ -43,9 +43,9 @@ class KeptKeys:
             keys[rows, :, ends], values[rows, :, ends] = k, v
             # The heads that share keys stand as queries of one head: nothing is repeated.
             asked = q.unflatten(1, (k.shape[1], -1))
-            seen = (x[:count, :, :longest] for x in (keys, values))
             bias = masks[q.dtype].expand(-1, -1, asked.shape[2], -1)
-            return F.scaled_dot_product_attention(asked, *seen, bias, scale=scale).flatten(1, 2)
+            keys, values = (x[:count, :, :longest] for x in (keys, values))
+            return F.scaled_dot_product_attention(asked, keys, values, bias, scale=scale).flatten(1, 2)
 
         return attend
 

@@ -20,7 +20,10 @@ from nlpft.models.prefix_tree import Cell, PrefixTree
 
 NAME = "planned"
 CELL = 256  # tokens that attend under one mask: in larger ones, most of the mask would be empty
-WASTE = {"cpu": 1.15, "cuda": 1.6}  # padded by real size of cells in one call: launching costs on a GPU, arithmetic on a CPU
+WASTE = {
+    "cpu": 1.15,
+    "cuda": 1.6,
+}  # padded by real size of cells in one call: launching costs on a GPU, arithmetic on a CPU
 
 # (layer, query [tokens, heads, dim], key and value [tokens, key heads, dim], scale) -> [tokens, heads, dim]
 Plan = Callable[[int, Tensor, Tensor, Tensor, float | None], Tensor]
@@ -96,9 +99,7 @@ def serves(model: Any) -> bool:
 
 def run(model: Any, ids: Tensor, positions: Tensor, plan: Plan, keep: Tensor) -> Tensor:
     """Logits [kept, vocab] of tokens `ids` [tokens] at `positions` [tokens] in their sequences, for the places in `keep`."""
-    output = model(
-        input_ids=ids[None], position_ids=positions[None], use_cache=False, logits_to_keep=keep, plan=plan
-    )
+    output = model(input_ids=ids[None], position_ids=positions[None], use_cache=False, logits_to_keep=keep, plan=plan)
     return output.logits[0]
 
 
@@ -118,10 +119,10 @@ def over_tree(tree: PrefixTree, device: torch.device, dtype: torch.dtype) -> Pla
 def _attend(bucket: Bucket, q: Tensor, k: Tensor, v: Tensor, scale: float | None) -> Tensor:
     """[real queries, heads, dim] of one bucket."""
     shared = q.shape[1] // k.shape[1]
-    padded = (q[bucket.queries], *(x[bucket.keys].repeat_interleave(shared, 2) for x in (k, v)))
-    out = F.scaled_dot_product_attention(
-        *(x.transpose(1, 2) for x in padded), bucket.bias, is_causal=bucket.bias is None, scale=scale
-    )
+    asked = q[bucket.queries].transpose(1, 2)
+    keys, values = (x[bucket.keys].repeat_interleave(shared, 2).transpose(1, 2) for x in (k, v))
+    causal = bucket.bias is None
+    out = F.scaled_dot_product_attention(asked, keys, values, bucket.bias, is_causal=causal, scale=scale)
     return out.transpose(1, 2).flatten(0, 1)[bucket.real]
 
 

@@ -3,12 +3,15 @@
 The mask is that of tree attention (Miao et al. 2024, "SpecInfer"); here the sequences are given, not guessed.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-MIN_SHARED = 8  # tokens: a shorter common beginning of otherwise different sequences costs more calls than it saves tokens
+MIN_SHARED = (
+    8  # tokens: a shorter common beginning of otherwise different sequences costs more calls than it saves tokens
+)
 
 
 class Segment(NamedTuple):
@@ -24,7 +27,9 @@ class Segment(NamedTuple):
 class PrefixTree(NamedTuple):
     ids: np.ndarray  # [tokens] int64, parents before children
     positions: np.ndarray  # [tokens] int64, place in the sequence
-    lasts: np.ndarray  # [tokens] int64: the tokens after which no descendant follows; j is before i where j <= i < lasts[j]
+    lasts: (
+        np.ndarray
+    )  # [tokens] int64: the tokens after which no descendant follows; j is before i where j <= i < lasts[j]
     segments: tuple[Segment, ...]
     ends: tuple[int, ...]  # for each sequence, the segment in which it ends
 
@@ -39,14 +44,14 @@ class Cell(NamedTuple):
 
 def build(sequences: Sequence[Sequence[int]]) -> PrefixTree:
     """The tree of `sequences` of token ids, none of them empty."""
-    order = sorted(range(len(sequences)), key=lambda i: sequences[i])
+    order = sorted(range(len(sequences)), key=lambda i: list(sequences[i]))
     rows = [np.asarray(sequences[i], np.int64) for i in order]
-    common = [0, *(_shared(a, b) for a, b in zip(rows, rows[1:], strict=False))]
-    open_ranges = [(low, high, 0, -1) for low, high in reversed(list(_split(common, 0, len(rows), 0)))]
+    alike = [0, *(_shared(a, b) for a, b in itertools.pairwise(rows))]
+    open_ranges = [(low, high, 0, -1) for low, high in reversed(list(_split(alike, 0, len(rows), 0)))]
     ids, made, ends, size = [], [], [0] * len(rows), 0
     while open_ranges:
         low, high, begin, parent = open_ranges.pop()
-        end = min(common[low + 1 : high], default=len(rows[low]))
+        end = min(alike[low + 1 : high], default=len(rows[low]))
         made.append((size, size + end - begin, parent, begin))
         ids.append(rows[low][begin:end])
         size += end - begin
@@ -54,7 +59,7 @@ def build(sequences: Sequence[Sequence[int]]) -> PrefixTree:
         while low < high and len(rows[low]) == end:  # those that end here come first
             ends[order[low]] = number
             low += 1
-        open_ranges += [(*part, end, number) for part in reversed(list(_split(common, low, high, end)))]
+        open_ranges += [(*part, end, number) for part in reversed(list(_split(alike, low, high, end)))]
     segments = _with_lasts(made)
     sizes = [s.end - s.start for s in segments]
     positions = np.concatenate([np.arange(s.offset, s.offset + n) for s, n in zip(segments, sizes, strict=True)])
@@ -110,6 +115,11 @@ def mask(tree: PrefixTree, cell: Cell) -> np.ndarray:
     return np.concatenate([np.ones((len(places), before), bool), own], axis=1)
 
 
+def common(one: Sequence[int], other: Sequence[int]) -> int:
+    """Tokens with which both begin."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
 def _shared(one: np.ndarray, other: np.ndarray) -> int:
     """Tokens with which both begin; 0 where they are few and neither sequence ends there."""
     size = min(len(one), len(other))
@@ -118,11 +128,11 @@ def _shared(one: np.ndarray, other: np.ndarray) -> int:
     return count if count >= MIN_SHARED or count == size else 0
 
 
-def _split(common: Sequence[int], low: int, high: int, depth: int) -> Iterator[tuple[int, int]]:
+def _split(alike: Sequence[int], low: int, high: int, depth: int) -> Iterator[tuple[int, int]]:
     """Ranges of sorted rows [low, high) that go on alike behind `depth` tokens."""
     first = low
     for i in range(low + 1, high + 1):
-        if i == high or common[i] <= depth:
+        if i == high or alike[i] <= depth:
             yield first, i
             first = i
 

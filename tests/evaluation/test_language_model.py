@@ -53,7 +53,9 @@ def test_log_likelihoods_are_hflms(both):
 
 def test_a_greedy_continuation_is_recognised(both):
     packed, hf = both
-    (written,) = hf.generate_until(asked("generate_until", ("word", {"until": [], "max_gen_toks": 4})), disable_tqdm=True)
+    (written,) = hf.generate_until(
+        asked("generate_until", ("word", {"until": [], "max_gen_toks": 4})), disable_tqdm=True
+    )
     pairs = asked("loglikelihood", ("word", written), ("word", written + "?"), ("word", "?" + written))
     assert [g for _, g in packed.loglikelihood(pairs)] == [g for _, g in hf.loglikelihood(pairs, disable_tqdm=True)]
 
