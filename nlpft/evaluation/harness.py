@@ -117,13 +117,13 @@ def _explained(name: str, task: Any, error: Exception) -> Exception:
 
 def _columns(task: Any) -> str:
     """The columns of a task's data, in words."""
+    import datasets  # loaded already by lm-eval
+
     try:
-        loaded = next(iter(_manager(isinstance(task, str)).load([task])["tasks"].values()))
-        return "its columns: " + ", ".join(
-            loaded.dataset[loaded.config.test_split or next(iter(loaded.dataset))].features
-        )
-    except Exception:  # noqa: BLE001  # whatever made the task fail may fail here again
-        return "its columns cannot be read"
+        data = datasets.load_dataset(task["dataset_path"], task.get("dataset_name"), **task.get("dataset_kwargs", {}))
+        return "its columns: " + ", ".join(next(iter(data.values())).column_names)
+    except Exception:  # noqa: BLE001  # of a task by its name, or where the data itself is what failed
+        return "look at its data's columns"
 
 
 def _unparsed(samples: dict[str, list[dict[str, Any]]]) -> dict[str, int]:

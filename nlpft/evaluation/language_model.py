@@ -1,6 +1,7 @@
 """lm-evaluation-harness's `LM`, fast: HFLM's texts, tokens and truncation; shared beginnings, no padding, no needless logits."""
 
 import contextlib
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class PackedLM(HFLM):
         tokens: int | None = None,
         write: Any = None,
     ) -> None:
+        logging.getLogger(HFLM.__module__).setLevel(logging.ERROR)  # it warns of being handed a model, which is the point
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
         self.kept = kept or Kept(None, "")
         self.tokens = tokens or TOKENS[self.device.type]

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from torch import nn
 
@@ -15,7 +14,7 @@ from nlpft.errors import UserError
 from nlpft.evaluation import harness, heldout, subjects
 from nlpft.evaluation.harness import HarnessConfig
 from nlpft.evaluation.results import Outcome, together
-from nlpft.evaluation.spread import Kept
+from nlpft.evaluation.spread import Kept, process
 from nlpft.evaluation.subjects import Subject
 from nlpft.files import check_free, resumable_folder
 from nlpft.models.load import load_tokenizer, tokenizer_folder
@@ -103,7 +102,7 @@ def about_adapter(model: Any, subject: Subject) -> dict[str, Any]:
 @contextlib.contextmanager
 def working_folder(output: Path, overwrite: bool) -> Iterator[tuple[Path | None, Path]]:
     """(new, parts) of `resumable_folder`, made by the first process; the others know only where the parts lie."""
-    state = PartialState()
+    state = process()
     check_free(output, overwrite)
     with contextlib.ExitStack() as stack:
         new, parts = None, Path()

@@ -9,16 +9,24 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
+from nlpft.models.load import device
+
+
+def process() -> PartialState:
+    """This process among those that were launched together."""
+    device()  # the launcher's wish for the CPU has to be known first: without it each process stands alone
+    return PartialState()
+
 
 class Kept:
     """Answers by the hash of batch and model. With a folder, each process writes its own to a file there as they come."""
 
     def __init__(self, folder: Path | None, subject: str) -> None:
         self.subject = subject
-        self.file = folder / f"answers-{PartialState().process_index}.jsonl" if folder else None
+        self.file = folder / f"answers-{process().process_index}.jsonl" if folder else None
         # One process reads, so that all agree on what is left to do.
-        found = [_read(folder) if folder and PartialState().is_main_process else {}]
-        if PartialState().num_processes > 1:
+        found = [_read(folder) if folder and process().is_main_process else {}]
+        if process().num_processes > 1:
             broadcast_object_list(found)
         self.answers: dict[str, list[Any]] = found[0]
 
@@ -57,7 +65,7 @@ def answered(
 
     The batches, and so the numbers, do not depend on how many processes there are. progress: told how many questions are done.
     """
-    state = PartialState()
+    state = process()
     keys = [kept.key(kind, batch) for batch in batches]
     unique = dict(zip(keys, batches, strict=True))
     todo = [key for key in unique if key not in kept.answers]
