@@ -20,6 +20,7 @@ from nlpft.models.generate import answers
 
 TOKENS = {"cpu": 768, "cuda": 16384}  # read in one pass; more gain nothing on a CPU, and leave its cache
 ROWS = {"cpu": 64, "cuda": 512}  # answers written at once
+TURNS = 4  # times as many are asked for in one batch: its end, when few rows are left, then weighs less
 GREEDY = {
     "do_sample",
     "temperature",
@@ -53,7 +54,9 @@ class PackedLM(HFLM):
         tokens: int | None = None,
         write: Any = None,
     ) -> None:
-        logging.getLogger(HFLM.__module__).setLevel(logging.ERROR)  # it warns of being handed a model, which is the point
+        logging.getLogger(HFLM.__module__).setLevel(
+            logging.ERROR
+        )  # it warns of being handed a model, which is the point
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
         self.kept = kept or Kept(None, "")
         self.tokens = tokens or TOKENS[self.device.type]
@@ -128,7 +131,7 @@ class PackedLM(HFLM):
         with self._encoding([requests[i].args[0] for i in ours]):
             asked = {i: self._prompt(requests[i].args[0], settings[i]) for i in ours}
         order = sorted(ours, key=lambda i: (-len(asked[i].prompt), asked[i].prompt))
-        rows = ROWS[self.device.type]
+        rows = TURNS * ROWS[self.device.type]
         batches = [order[i : i + rows] for i in range(0, len(order), rows)]
         questions = [[(a.prompt, a.until, a.limit) for a in (asked[i] for i in batch)] for batch in batches]
         with _bar("answers", len(order), disable_tqdm) as progress:
@@ -200,7 +203,7 @@ def _answers(language_model: PackedLM, rows: Sequence[Written]) -> list[list[int
         [row.prompt for row in rows],
         sorted(stop),
         [row.limit for row in rows],
-        batch_size=len(rows),
+        batch_size=ROWS[language_model.device.type],
         finished=finished,
     )
     return [ids for _, ids in sorted(found)]

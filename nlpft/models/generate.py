@@ -1,6 +1,6 @@
 """Greedy answers to many prompts at once: prompts share their beginnings, and whoever has finished leaves the batch.
 
-After Orca (Yu et al. 2022), without its queue: rows are read together, keep their keys and values, and write until each ends.
+Batching by iteration, as in Orca (Yu et al. 2022): where half of the rows have ended, others take their places.
 """
 
 import itertools
@@ -32,6 +32,11 @@ class Row:
     limit: int
     ids: list[int]
 
+    @property
+    def length(self) -> int:
+        """Tokens whose keys are kept: all but the last one."""
+        return len(self.prompt) + len(self.ids) - 1
+
 
 def answers(
     model: nn.Module,
@@ -48,15 +53,13 @@ def answers(
     written at once, fewer where memory is short. finished: is asked every few tokens, so an answer may go on a little.
     """
     model.eval()
-    write = _written if planned_attention.serves(model) else _generated
-    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+    # Of like length together, for the room they take.
+    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), list(prompts[i])))
+    rows = [Row(i, prompts[i], max_new_tokens[i], []) for i in order]
     wide = _at_once(model, prompts, max_new_tokens, batch_size)
-    for start in range(0, len(order), wide):
-        # Of like length, for the room they take; in the order in which they share what they begin with.
-        numbers = sorted(order[start : start + wide], key=lambda i: list(prompts[i]))
-        rows = [Row(i, prompts[i], max_new_tokens[i], []) for i in numbers]
-        for row in write(model, rows, frozenset(stop), finished or (lambda number, ids: False)):
-            yield row.number, row.ids
+    write = _written if planned_attention.serves(model) else _generated
+    for row in write(model, rows, wide, frozenset(stop), finished or (lambda number, ids: False)):
+        yield row.number, row.ids
 
 
 def _at_once(model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[int], most: int) -> int:
@@ -68,31 +71,34 @@ def _at_once(model: Any, prompts: Sequence[Sequence[int]], limits: Sequence[int]
 
 
 @torch.inference_mode()
-def _written(model: Any, rows: list[Row], stop: frozenset[int], finished: Finished) -> Iterator[Row]:
+def _written(model: Any, waiting: list[Row], wide: int, stop: frozenset[int], finished: Finished) -> Iterator[Row]:
+    """The rows as they end; `wide` at a time are written to, and new ones are read where half of those have ended."""
+    device = next(model.parameters()).device
+    rows: list[Row] = []
+    tokens = torch.empty(0, dtype=torch.int64, device=device)
     with planned_attention.using(model):
-        kept = KeptKeys(len(rows), max(len(r.prompt) + r.limit for r in rows))
-        tokens = torch.cat([_read(model, part, kept) for part in _parts(rows, next(model.parameters()).device)])
-        lengths = [len(r.prompt) for r in rows]
-        for written in itertools.count(1):
-            ended = [
-                _add(row, token, stop) or (written % CHECK == 0 and finished(row.number, row.ids))
-                for row, token in zip(rows, tokens.tolist(), strict=True)
-            ]
+        kept = KeptKeys(min(wide, len(waiting)), max((len(r.prompt) + r.limit for r in waiting), default=0))
+        while rows or waiting:
+            if waiting and len(rows) <= wide // 2:
+                # In the order in which they share what they begin with.
+                fresh = sorted(waiting[: wide - len(rows)], key=lambda r: list(r.prompt))
+                waiting = waiting[len(fresh) :]
+                tokens = torch.cat([tokens, *(_read(model, part, len(rows), kept) for part in _parts(fresh, device))])
+                rows = rows + fresh
+            ended = [_ended(row, token, stop, finished) for row, token in zip(rows, tokens.tolist(), strict=True)]
             yield from (row for row, end in zip(rows, ended, strict=True) if end)
             if any(ended):
-                rows, lengths, tokens = _leave(rows, lengths, tokens, ended, kept)
-            if not rows:
-                return
-            tokens = _next(model, tokens, lengths, kept)
-            lengths = [n + 1 for n in lengths]
+                rows, tokens = _leave(rows, tokens, ended, kept)
+            if rows:
+                tokens = _next(model, tokens, [r.length for r in rows], kept)
 
 
-def _add(row: Row, token: int, stop: frozenset[int]) -> bool:
+def _ended(row: Row, token: int, stop: frozenset[int], finished: Finished) -> bool:
     """Append `token` to the answer, unless it ends it; whether the answer has ended."""
     if token in stop:
         return True
     row.ids.append(token)
-    return len(row.ids) >= row.limit
+    return len(row.ids) >= row.limit or (len(row.ids) % CHECK == 0 and finished(row.number, row.ids))
 
 
 def _parts(rows: Sequence[Row], device: torch.device) -> Iterator[tuple[int, Sequence[Row]]]:
@@ -107,8 +113,8 @@ def _parts(rows: Sequence[Row], device: torch.device) -> Iterator[tuple[int, Seq
     yield first, rows[first:]
 
 
-def _read(model: Any, part: tuple[int, Sequence[Row]], kept: KeptKeys) -> Tensor:
-    """The token that follows each prompt [rows]; keys and values of the prompts go to `kept`."""
+def _read(model: Any, part: tuple[int, Sequence[Row]], behind: int, kept: KeptKeys) -> Tensor:
+    """The token that follows each prompt [rows]; keys and values of the prompts go to `kept`, behind those of other rows."""
     first, rows = part
     weight = next(model.parameters())
     tree = prefix_tree.build([r.prompt for r in rows])
@@ -116,7 +122,7 @@ def _read(model: Any, part: tuple[int, Sequence[Row]], kept: KeptKeys) -> Tensor
     ids, positions, last = (
         torch.from_numpy(x).to(weight.device) for x in (tree.ids, tree.positions, np.array([p[-1] for p in paths]))
     )
-    places = {first + i: torch.from_numpy(p).to(weight.device) for i, p in enumerate(paths)}
+    places = {behind + first + i: torch.from_numpy(p).to(weight.device) for i, p in enumerate(paths)}
     plan = kept.reading(places, planned_attention.over_tree(tree, weight.device, weight.dtype))
     return planned_attention.run(model, ids, positions, plan, last).argmax(-1)
 
@@ -128,23 +134,25 @@ def _next(model: Any, tokens: Tensor, lengths: Sequence[int], kept: KeptKeys) ->
     return planned_attention.run(model, tokens, positions, plan, all_of_them).argmax(-1)
 
 
-def _leave(
-    rows: list[Row], lengths: list[int], tokens: Tensor, ended: Sequence[bool], kept: KeptKeys
-) -> tuple[list[Row], list[int], Tensor]:
+def _leave(rows: list[Row], tokens: Tensor, ended: Sequence[bool], kept: KeptKeys) -> tuple[list[Row], Tensor]:
     """What goes on, moved to the front: the last ones take the places of those that ended."""
     places = [i for i, end in enumerate(ended) if not end]
-    front = len(places)
-    free = [i for i in range(front) if ended[i]]
-    order = list(range(front))
-    for place, source in zip(free, (i for i in places if i >= front), strict=True):
-        kept.move(source, place, lengths[source])
+    order = list(range(len(places)))
+    free = (i for i in order if ended[i])
+    for place, source in zip(free, places[len([i for i in order if not ended[i]]) :], strict=True):
+        kept.move(source, place, rows[source].length)
         order[place] = source
-    return [rows[i] for i in order], [lengths[i] for i in order], tokens[order]
+    return [rows[i] for i in order], tokens[order]
 
 
 @torch.no_grad()
-def _generated(model: Any, rows: list[Row], stop: frozenset[int], finished: Finished) -> Iterator[Row]:
+def _generated(model: Any, waiting: list[Row], wide: int, stop: frozenset[int], finished: Finished) -> Iterator[Row]:
     """By transformers' own `generate`, for architectures that planned attention does not serve."""
+    for start in range(0, len(waiting), wide):
+        yield from _padded(model, waiting[start : start + wide], stop)
+
+
+def _padded(model: Any, rows: list[Row], stop: frozenset[int]) -> Iterator[Row]:
     device, width = next(model.parameters()).device, max(len(r.prompt) for r in rows)
     pad = min(stop, default=0)
     # Padding stands on the left, so that every answer begins at the same position.

@@ -39,13 +39,25 @@ def test_prompts_longer_than_one_reading_are_read_in_parts(model, monkeypatch):
 def test_little_memory_makes_smaller_batches_not_other_answers(model, monkeypatch):
     wide = []
     monkeypatch.setattr(generate, "ROOM", 45 * generate.bytes_per_token(model) * 2)
-    real = generate._written
-    monkeypatch.setattr(
-        generate, "_written", lambda model, rows, *more: wide.append(len(rows)) or real(model, rows, *more)
-    )
+    real = generate.KeptKeys
+    monkeypatch.setattr(generate, "KeptKeys", lambda rows, longest: wide.append(rows) or real(rows, longest))
     found = dict(generate.answers(model, PROMPTS, [], [5] * len(PROMPTS)))
-    assert max(wide) == 2
+    assert wide == [2]
     assert found == {i: alone(model, prompt, 5) for i, prompt in enumerate(PROMPTS)}
+
+
+def test_others_take_the_places_of_those_that_have_ended(model, monkeypatch):
+    rows = []
+    real = generate._next
+    monkeypatch.setattr(
+        generate, "_next", lambda model, tokens, *more: rows.append(len(tokens)) or real(model, tokens, *more)
+    )
+    limits = [2, 9, 3, 7, 2, 9, 8, 5]
+    found = dict(generate.answers(model, PROMPTS, [], limits, batch_size=4))
+    assert found == {i: alone(model, prompt, limits[i]) for i, prompt in enumerate(PROMPTS)}
+    assert max(rows) == 4
+    assert sum(rows) == sum(n - 1 for n in limits)
+    assert len(rows) < 16
 
 
 def test_an_answer_ends_before_a_stop_token_and_a_look_at_it_ends_it_soon(model):
