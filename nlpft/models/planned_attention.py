@@ -128,26 +128,23 @@ def _attend(bucket: Bucket, q: Tensor, k: Tensor, v: Tensor, scale: float | None
 
 def _alike(tree: PrefixTree, waste: float) -> Iterator[list[Cell]]:
     """Cells in groups that may be padded to one size; those that are causal rows by themselves apart from the others."""
-    found = sorted(prefix_tree.cells(tree, CELL), key=lambda cell: (_causal(tree, cell), *_size(cell)))
     group: list[Cell] = []
-    area = 0
-    for cell in found:
-        queries, keys = _size(cell)
-        widest = max(_size(c)[0] for c in (*group, cell))
-        padded = widest * keys * (len(group) + 1)
-        if group and (padded > waste * (area + queries * keys) or _causal(tree, cell) != _causal(tree, group[0])):
+    area = widest = 0
+    for alone, keys, queries, cell in sorted((_causal(tree, c), *_size(c), c) for c in prefix_tree.cells(tree, CELL)):
+        padded = max(widest, queries) * keys * (len(group) + 1)  # the keys grow from cell to cell
+        if group and (padded > waste * (area + queries * keys) or alone != _causal(tree, group[0])):
             yield group
-            group, area = [], 0
+            group, area, widest = [], 0, 0
         group.append(cell)
-        area += queries * keys
+        area, widest = area + queries * keys, max(widest, queries)
     if group:
         yield group
 
 
 def _size(cell: Cell) -> tuple[int, int]:
-    """Queries and keys of a cell; sorted by keys first."""
+    """Keys and queries of a cell."""
     queries = cell.end - cell.start
-    return queries, queries + sum(end - start for start, end in cell.before)
+    return queries + sum(end - start for start, end in cell.before), queries
 
 
 def _causal(tree: PrefixTree, cell: Cell) -> bool:
@@ -156,23 +153,27 @@ def _causal(tree: PrefixTree, cell: Cell) -> bool:
 
 
 def _bucket(tree: PrefixTree, group: Sequence[Cell], device: torch.device, dtype: torch.dtype) -> Bucket:
-    sizes = [_size(cell) for cell in group]
-    width, most = max(q for q, _ in sizes), max(k for _, k in sizes)
+    most, width = (max(column) for column in zip(*map(_size, group), strict=True))
     queries, keys = np.zeros((len(group), width), np.int64), np.zeros((len(group), most), np.int64)
-    seen = np.zeros((len(group), 1, width, most), bool)
-    seen[..., 0] = True  # a padded query sees something, or its softmax would be 0 / 0
     real = []
-    for i, (cell, (wide, long)) in enumerate(zip(group, sizes, strict=True)):
+    for i, cell in enumerate(group):
         own = np.arange(cell.start, cell.end)
-        queries[i, :wide] = own
-        keys[i, :long] = np.concatenate([*(np.arange(*part) for part in cell.before), own])
-        seen[i, 0, :wide, :long] = prefix_tree.mask(tree, cell)
-        seen[i, 0, :wide, long:] = False
-        real.append(i * width + np.arange(wide))
+        seen = np.concatenate([*(np.arange(*part) for part in cell.before), own])
+        queries[i, : len(own)], keys[i, : len(seen)] = own, seen
+        real.append(i * width + np.arange(len(own)))
     where = np.concatenate(real)
-    bias = None if _causal(tree, group[0]) else torch.from_numpy(seen).to(device)
-    if bias is not None:
-        bias = torch.zeros(bias.shape, dtype=dtype, device=device).masked_fill_(~bias, -torch.inf)
+    bias = None if _causal(tree, group[0]) else _bias(tree, group, width, most).to(device, dtype)
     tensors = (torch.from_numpy(x).to(device) for x in (queries, keys, where, queries.reshape(-1)[where]))
     asked, shown, picked, places = tensors
     return Bucket(asked, shown, bias, picked, places)
+
+
+def _bias(tree: PrefixTree, group: Sequence[Cell], width: int, most: int) -> Tensor:
+    """What is added to the scores of padded cells [cells, 1, width, most], float32: 0 or -inf."""
+    bias = np.full((len(group), 1, width, most), -np.inf, np.float32)
+    bias[..., 0] = 0  # a padded query sees something, or its softmax would be 0 / 0
+    for i, cell in enumerate(group):
+        seen = prefix_tree.mask(tree, cell)
+        bias[i, 0, : seen.shape[0], : seen.shape[1]][seen] = 0
+        bias[i, 0, : seen.shape[0], 0][~seen[:, 0]] = -np.inf
+    return torch.from_numpy(bias)
