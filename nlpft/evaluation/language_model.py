@@ -19,14 +19,10 @@ from nlpft.models import planned_attention
 from nlpft.models.generate import answers
 
 TOKENS = {"cpu": 768, "cuda": 16384}  # read in one pass; more gain nothing on a CPU, and leave its cache
-ROWS = {"cpu": 64, "cuda": 512}  # answers written at once
-TURNS = 4  # times as many are asked for in one batch: its end, when few rows are left, then weighs less
-GREEDY = {
-    "do_sample",
-    "temperature",
-    "until",
-    "max_gen_toks",
-}  # settings of generation that are ours; for others HFLM answers
+ROWS = {"cpu": 64, "cuda": 256}  # answers written at once
+# Answers in one batch, which one process writes: on a CPU its end, when few rows are left, has to weigh little.
+BATCH = {"cpu": 256, "cuda": 256}
+GREEDY = {"do_sample", "temperature", "until", "max_gen_toks"}  # settings that are ours; with others, HFLM answers
 
 
 @dataclass(frozen=True)
@@ -54,9 +50,8 @@ class PackedLM(HFLM):
         tokens: int | None = None,
         write: Any = None,
     ) -> None:
-        logging.getLogger(HFLM.__module__).setLevel(
-            logging.ERROR
-        )  # it warns of being handed a model, which is the point
+        # It warns of being handed a model, which is the point.
+        logging.getLogger(HFLM.__module__).setLevel(logging.ERROR)
         super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
         self.kept = kept or Kept(None, "")
         self.tokens = tokens or TOKENS[self.device.type]
@@ -96,10 +91,9 @@ class PackedLM(HFLM):
     ) -> list[tuple[float, bool]]:
         asked = [self._asked(context, continuation) for _, context, continuation in requests]
         batches = scoring.batches(asked, self.tokens)
+        contents = [[asked[i] for i in batch] for batch in batches]
         with _bar("log-likelihoods", len(asked), disable_tqdm) as progress, self._attention():
-            found = answered(
-                [[asked[i] for i in batch] for batch in batches], "score", self._scores, self.kept, progress
-            )
+            found = answered(contents, "score", self._scores, self.kept, progress)
         result: list[tuple[float, bool]] = [(0.0, False)] * len(asked)
         for batch, part in zip(batches, found, strict=True):
             for i, (value, greedy) in zip(batch, part, strict=True):
@@ -131,7 +125,7 @@ class PackedLM(HFLM):
         with self._encoding([requests[i].args[0] for i in ours]):
             asked = {i: self._prompt(requests[i].args[0], settings[i]) for i in ours}
         order = sorted(ours, key=lambda i: (-len(asked[i].prompt), asked[i].prompt))
-        rows = TURNS * ROWS[self.device.type]
+        rows = BATCH[self.device.type]
         batches = [order[i : i + rows] for i in range(0, len(order), rows)]
         questions = [[(a.prompt, a.until, a.limit) for a in (asked[i] for i in batch)] for batch in batches]
         with _bar("answers", len(order), disable_tqdm) as progress:
@@ -189,9 +183,8 @@ def _answers(language_model: PackedLM, rows: Sequence[Written]) -> list[list[int
     """Token ids of the answers, which go on a little behind the first of their stop strings."""
     decode = language_model.tokenizer.decode
     until = {i: [text for text in row.until if text] for i, row in enumerate(rows)}
-    width = (
-        max((len(text.encode()) for row in rows for text in row.until), default=0) + 8
-    )  # no token is less than a byte
+    # Tokens that may hold a stop string and what came since the last look: no token is less than a byte.
+    width = max((len(text.encode()) for row in rows for text in row.until), default=0) + 8
     stop = set.intersection(*(stop_tokens(language_model, row.until) for row in rows))
 
     def finished(number: int, ids: list[int]) -> bool:

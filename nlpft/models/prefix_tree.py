@@ -9,9 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-MIN_SHARED = (
-    8  # tokens: a shorter common beginning of otherwise different sequences costs more calls than it saves tokens
-)
+MIN_SHARED = 8  # tokens: to share a shorter beginning of otherwise different sequences costs more calls than it saves
 
 
 class Segment(NamedTuple):
