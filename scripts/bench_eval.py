@@ -31,9 +31,7 @@ from lm_eval.models.huggingface import HFLM
 from nlpft.evaluation.language_model import PackedLM
 from nlpft.models.load import load_model, load_tokenizer
 
-DRAWN_FROM = (
-    500  # rows at the end of a file from which solved examples are drawn, as lm-eval draws them: anew for each question
-)
+DRAWN_FROM = 500  # last rows of a file, from which solved examples are drawn: as lm-eval does, anew for each question
 UNTIL = ["Question:", "</s>", "<|im_end|>"]
 
 
