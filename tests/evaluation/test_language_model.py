@@ -17,10 +17,11 @@ CONTEXTS = [
     "question 1: how are you there, word answer?",
     "question 2: how are you there, word answer?" + " reply" * 30,
     "word reply " * 120,  # longer than the model sees
+    "<|im_start|>word",  # a beginning token in the text, to which no second one is added
 ]
 CHOICES = [" 7", " 8", " reply answer", " reply word 5", "answer there"]
 PAIRS = [(context, choice) for context in CONTEXTS for choice in CHOICES]
-TEXTS = ["word reply answer", "Hello there, " * 3, "0 1 2 3 4 5 6 7 8 9 " * 60]
+TEXTS = ["word reply answer", "<|im_start|>word", "Hello there, " * 3, "0 1 2 3 4 5 6 7 8 9 " * 60]
 
 
 @pytest.fixture(scope="module", params=["plain", "with a beginning token"])
@@ -67,7 +68,7 @@ def test_rolling_log_likelihoods_are_hflms(both):
 
 @pytest.mark.parametrize("until", [[], ["<|im_end|>"], ["\n", "re"], [" ", "word"]])
 def test_answers_are_hflms(both, until):
-    contexts = [c for c in CONTEXTS if c] + [f"word {n}" for n in range(5)]
+    contexts = [c for c in CONTEXTS[:-1] if c] + [f"word {n}" for n in range(5)]
     requests = asked("generate_until", *((c, {"until": list(until), "max_gen_toks": 21}) for c in contexts))
     packed, hf = (lm.generate_until(requests, disable_tqdm=True) for lm in both)
     assert packed == hf
