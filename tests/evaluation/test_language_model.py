@@ -10,7 +10,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from nlpft.evaluation.language_model import PackedLM
 from nlpft.evaluation.spread import Kept
 
-CONTEXTS = [
+CON  # No two windows of it are alike: HFLM scores the shorter of two that end alike by the longer one's first logits.
+LONG = " ".join(str(n * n) for n in range(200))
+TEXTS = [
     "",
     "word",
     "question 1: how are you there, word reply? ",
@@ -21,7 +23,9 @@ CONTEXTS = [
 ]
 CHOICES = [" 7", " 8", " reply answer", " reply word 5", "answer there"]
 PAIRS = [(context, choice) for context in CONTEXTS for choice in CHOICES]
-TEXTS = ["word reply answer", "<|im_start|>word", "Hello there, " * 3, "0 1 2 3 4 5 6 7 8 9 " * 60]
+# No two windows of it are alike: HFLM scores the shorter of two that end alike by the longer one's first logits.
+LONG = " ".join(str(n * n) for n in range(200))
+TEXTS = ["word reply answer", "<|im_start|>word", "Hello there, " * 3, LONG]
 
 
 @pytest.fixture(scope="module", params=["plain", "with a beginning token"])
