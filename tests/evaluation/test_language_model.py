@@ -10,9 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from nlpft.evaluation.language_model import PackedLM
 from nlpft.evaluation.spread import Kept
 
-CON  # No two windows of it are alike: HFLM scores the shorter of two that end alike by the longer one's first logits.
-LONG = " ".join(str(n * n) for n in range(200))
-TEXTS = [
+CONTEXTS = [
     "",
     "word",
     "question 1: how are you there, word reply? ",
