@@ -133,24 +133,36 @@ def _adapters(config: Config, asked: Any, new: Path | None, parts: Path) -> list
     base = load_model(name, config.dtype).to(device()).eval()
     made = []
     for subject in (subjects.Subject(subjects.BASE, config.model, folder), *others):
-        outcome, about = Outcome({}, {}, {}, {}), {}
+        kept = Kept(parts, subjects.fingerprint([folder, subject.folder], config.dtype))
         try:
-            on_base = subject.label != subjects.BASE
-            model = subjects.put_on(base, subject) if on_base else base
-            about = run.about_adapter(model, subject) if on_base else {}
-            kept = Kept(parts, subjects.fingerprint([folder, subject.folder], config.dtype))
-            write = _engine(config, folder, subject.folder if on_base else None)
-            with _progress(config) as progress:
-                outcome = run.evaluate(model, own, asked, kept, write, progress)
-            base = model.unload() if on_base else base  # type: ignore[operator]
+            outcome, about = _subject(config, asked, own, base, subject, kept)
         except ModelError as error:
-            outcome = Outcome({}, {}, {subject.label: str(error)}, {})
+            outcome, about = Outcome({}, {}, {subject.label: str(error)}, {}), {}
             base = load_model(name, config.dtype).to(device()).eval()  # half an adapter may be on the old one
         target = new / subject.label if new else None
         made.append(_finish(config, subject.label, subject.name, outcome, about, target))
     if new:
         results.mark(new, [label for label, _, _ in made])
     return made
+
+
+def _subject(
+    config: Config, asked: Any, own: Any, base: Any, subject: Any, kept: Any
+) -> tuple[Outcome, dict[str, Any]]:
+    """The base, or one adapter on it, which is taken off again. Raises ModelError where it does not fit."""
+    from nlpft.evaluation import run, subjects
+    from nlpft.models.pretrained import resolve
+    from nlpft.rundir import model_folder
+
+    adapter = subject if subject.label != subjects.BASE else None
+    model = subjects.put_on(base, adapter) if adapter else base
+    about = run.about_adapter(model, adapter) if adapter else {}
+    write = _engine(config, resolve(model_folder(config.model)), adapter and adapter.folder)
+    with _progress(config) as progress:
+        outcome = run.evaluate(model, own, asked, kept, write, progress)
+    if adapter:
+        model.unload()
+    return outcome, about
 
 
 def _finish(

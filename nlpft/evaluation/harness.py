@@ -4,6 +4,7 @@ import dataclasses
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,16 +90,12 @@ def _evaluate(language_model: Any, task: Any, config: HarnessConfig) -> dict[str
     )
 
 
-_managers: dict[bool, Any] = {}
-
-
+@cache
 def _manager(defaults: bool) -> Any:
     """lm-eval's tasks; reading all of them takes seconds."""
     from lm_eval.tasks import TaskManager
 
-    if defaults not in _managers:
-        _managers[defaults] = TaskManager(include_defaults=defaults)
-    return _managers[defaults]
+    return TaskManager(include_defaults=defaults)
 
 
 def _explained(name: str, task: Any, error: Exception) -> Exception:

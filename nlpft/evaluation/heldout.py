@@ -106,26 +106,30 @@ def evaluate(
     written = _answers(model, tokenizer, data, limits, batch_size, kept, progress)
     found = answer_metrics.compute(chosen, written, references)
     samples = [_sample(i, data, written[i], loss_sums[i], counts[i], found.per_row) for i in range(len(data.rows))]
+    results = _results(samples, float(loss_sums.sum() / counts.sum()), found.values)
+    results["configs"] = {TASK: {"task": TASK, "max_new_tokens": max_new_tokens, "stop": data.stop}}
+    return Outcome(results, {TASK: samples}, {}, {f"{TASK},{k}": n for k, n in found.unparsed.items() if n})
+
+
+def _results(samples: list[dict[str, Any]], loss: float, more: dict[str, float]) -> dict[str, Any]:
+    """lm-eval's dict. loss: nats per learnt token. more: metrics by name."""
     match, error = mean_and_error([s["exact_match"] for s in samples])
-    loss = float(loss_sums.sum() / counts.sum())
     values = {
         "alias": TASK,
         "exact_match,none": match,
         "exact_match_stderr,none": error,
         "loss,none": loss,
         "perplexity,none": math.exp(loss) if loss < 700 else math.inf,
-        **{f"{name},none": value for name, value in found.values.items()},
+        **{f"{name},none": value for name, value in more.items()},
     }
-    better = {"exact_match": True, "loss": False, "perplexity": False} | dict.fromkeys(found.values, True)
-    results = {
+    better = {"exact_match": True, "loss": False, "perplexity": False} | dict.fromkeys(more, True)
+    return {
         "results": {TASK: values},
-        "configs": {TASK: {"task": TASK, "max_new_tokens": max_new_tokens, "stop": data.stop}},
         "versions": {TASK: 1},
         "n-shot": {TASK: 0},
         "n-samples": {TASK: {"original": len(samples), "effective": len(samples)}},
         "higher_is_better": {TASK: better},
     }
-    return Outcome(results, {TASK: samples}, {}, {f"{TASK},{k}": n for k, n in found.unparsed.items() if n})
 
 
 def _answers(
