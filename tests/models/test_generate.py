@@ -12,7 +12,11 @@ PROMPTS = [[3 + n] * n + [50, 51 + n] for n in (1, 5, 9, 2, 7)] + [[60, *range(5
 
 @pytest.fixture(scope="module")
 def model():
-    return tiny.make_model().eval()
+    made = tiny.make_model().eval()
+    for name, weight in made.named_parameters():
+        if "self_attn" in name:  # else a tiny model repeats its last token, whatever stands before it
+            weight.data *= 12
+    return made
 
 
 def alone(model, prompt, count):
@@ -20,6 +24,11 @@ def alone(model, prompt, count):
         torch.tensor([prompt]), do_sample=False, max_new_tokens=count, eos_token_id=None, pad_token_id=0
     )
     return ids[0, len(prompt) :].tolist()
+
+
+def test_what_the_model_writes_depends_on_all_that_stands_before(model):
+    assert alone(model, [9, 3, 5, 8, 40], 6) != alone(model, [3, 9, 5, 8, 40], 6) != [40] * 6
+    assert len({token for prompt in PROMPTS for token in alone(model, prompt, 9)}) > 20
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
