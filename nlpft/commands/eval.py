@@ -106,7 +106,9 @@ def _single(config: Config, asked: Any, new: Path | None, parts: Path) -> Made:
     own = run.tools(name, asked)
     run.check_templates([folder], own, config.force)
     model = load_model(name, config.dtype).to(device()).eval()
-    kept = Kept(parts, subjects.fingerprint([folder, *([resolve(base)] if base else [])], config.dtype))
+    kept = Kept(
+        parts, subjects.fingerprint([folder, *([resolve(base)] if base else [])], config.dtype, config.harness.engine)
+    )
     about: dict[str, Any] = {"inactive": subjects.inactive(model)} if base else {}
     write = _engine(config, resolve(base) if base else folder, folder if base else None)
     with _progress(config) as progress:
@@ -133,7 +135,7 @@ def _adapters(config: Config, asked: Any, new: Path | None, parts: Path) -> list
     base = load_model(name, config.dtype).to(device()).eval()
     made = []
     for subject in (subjects.Subject(subjects.BASE, config.model, folder), *others):
-        kept = Kept(parts, subjects.fingerprint([folder, subject.folder], config.dtype))
+        kept = Kept(parts, subjects.fingerprint([folder, subject.folder], config.dtype, config.harness.engine))
         try:
             outcome, about = _subject(config, asked, own, base, subject, kept)
         except ModelError as error:
