@@ -117,7 +117,6 @@ def test_optional_packages_have_a_home():
         "tensorboard",
         "wandb",
         "trackio",
-        "lm_eval",
         "fastokens",
         "splintr",
         "rensa",

@@ -15,6 +15,7 @@ CONTRACT = {
     "tuning": ("Config", "apply"),
     "objectives": ("Config", "build", "num_targets"),
     "commands": ("run",),
+    "metrics": ("KIND", "VALUES", "Metric"),
 }
 
 

@@ -1,19 +1,23 @@
 """Tasks of lm-evaluation-harness: its own by name, and local task files (YAML, data beside it) without network."""
 
+import dataclasses
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import jinja2
 import yaml
-from torch import nn
 
-from nlpft.errors import ConfigError, DataError
-from nlpft.evaluation.results import Samples
+from nlpft.errors import ConfigError, DataError, ModelError, UserError
+from nlpft.evaluation.results import Outcome, Samples, merge
 from nlpft.plugins import suggest
 
 # What lm-eval returns beside the scores and is worth keeping; the rest is about the machine.
 KEYS = ("results", "groups", "group_subtasks", "configs", "versions", "n-shot", "n-samples", "higher_is_better")
+UNPARSED = "[invalid]"  # lm-eval's word for an answer in which its filter finds nothing
 
 
 @dataclass(frozen=True)
@@ -23,45 +27,112 @@ class HarnessConfig:
     limit: int | None = None
     """Items of each task; fewer are for a quick look, not for a result."""
     batch_size: int = 16
-    """Sequences that are scored at once."""
+    """Sequences that are scored at once where an architecture needs lm-eval's own way; others are packed by tokens."""
     chat_template: bool = False
     """Whether questions are put as a user's turn in the model's chat template."""
     system: str | None = None
     """System turn before each question."""
+    engine: Literal["nlpft", "vllm"] = "nlpft"
+    """What writes answers; vllm must be installed."""
 
 
-def evaluate(
-    model: nn.Module, tokenizer: Any, tasks: Sequence[str], config: HarnessConfig
-) -> tuple[dict[str, Any], Samples]:
-    """lm-eval's results and per-item samples of `tasks`: names, or paths of task files.
+def load(tasks: Sequence[str]) -> dict[str, Any]:
+    """What lm-eval is to run for each of `tasks`: names, or paths of task files.
 
     Raises ConfigError for a task that does not exist, DataError for a task file that cannot be read or whose data is missing.
     """
-    import lm_eval  # here: 10 s with its tasks, which held-out files do without
-    from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
+    files = [task for task in tasks if task.endswith((".yaml", ".yml"))]
+    manager = _manager(len(files) < len(tasks))
+    return {task: load_task_file(Path(task)) if task in files else check_name(task, manager) for task in tasks}
 
-    files = [t for t in tasks if t.endswith((".yaml", ".yml"))]
-    manager = TaskManager(include_defaults=len(files) < len(tasks))
-    loaded = [load_task_file(Path(t)) if t in files else check_name(t, manager) for t in tasks]
-    language_model = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=config.batch_size)
-    try:
-        output = lm_eval.simple_evaluate(
+
+def evaluate(language_model: Any, tasks: dict[str, Any], config: HarnessConfig) -> Outcome:
+    """lm-eval's results and per-item samples of `tasks` (from `load`). A task that fails is noted, and the others go on.
+
+    Raises ModelError where a chat template is asked for and the tokenizer has none.
+    """
+    if config.chat_template and not language_model.tokenizer.chat_template:
+        raise ModelError(
+            "harness.chat_template: this tokenizer has no chat template; leave it out, or save one with the tokenizer"
+        )
+    parts: list[dict[str, Any]] = []
+    samples: Samples = {}
+    errors: dict[str, str] = {}
+    for name, task in tasks.items():
+        try:
+            output = _evaluate(language_model, task, config)
+        except MemoryError:
+            raise
+        except Exception as error:  # a task's own code runs here, and hours of other tasks are at stake
+            errors[name] = str(_explained(name, task, error))
+            logging.getLogger(__name__).debug("%s failed", name, exc_info=True)
+            continue
+        parts.append({key: output[key] for key in KEYS if key in output})
+        samples |= output.get("samples", {})
+    return Outcome(merge(parts), samples, errors, _unparsed(samples))
+
+
+def _evaluate(language_model: Any, task: Any, config: HarnessConfig) -> dict[str, Any]:
+    import lm_eval  # here: 10 s with its tasks, which held-out files do without
+
+    return (
+        lm_eval.simple_evaluate(
             language_model,
-            tasks=loaded,
-            task_manager=manager,
+            tasks=[task],
+            task_manager=_manager(isinstance(task, str)),
             num_fewshot=config.num_fewshot,
             limit=config.limit,
             apply_chat_template=config.chat_template,
             system_instruction=config.system,
             log_samples=True,
         )
-    except (ConnectionError, FileNotFoundError) as error:
-        raise DataError(
-            f"the data of {', '.join(tasks)} cannot be loaded: {error}; where no hub can be reached, use a task file whose "
+        or {}  # of several processes only the first gets any
+    )
+
+
+@cache
+def _manager(defaults: bool) -> Any:
+    """lm-eval's tasks; reading all of them takes seconds."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_defaults=defaults)
+
+
+def _explained(name: str, task: Any, error: Exception) -> Exception:
+    """What a failure of `task` means to who called for it."""
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, (ConnectionError, FileNotFoundError)):
+        return DataError(
+            f"the data of {name} cannot be loaded: {error}; where no hub can be reached, use a task file whose "
             "dataset_kwargs.data_files lie beside it"
-        ) from error
-    return {key: output[key] for key in KEYS if key in output}, output["samples"]
+        )
+    if isinstance(error, (jinja2.UndefinedError, KeyError)):
+        return DataError(f"{name}: the task asks for what its data has not got: {error}; {_columns(task)}")
+    return DataError(f"{name}: {type(error).__name__}: {error}")
+
+
+def _columns(task: Any) -> str:
+    """The columns of a task's data, in words."""
+    import datasets  # loaded already by lm-eval
+
+    try:
+        data = datasets.load_dataset(task["dataset_path"], task.get("dataset_name"), **task.get("dataset_kwargs", {}))
+        return "its columns: " + ", ".join(next(iter(data.values())).column_names)
+    except Exception:  # noqa: BLE001  # of a task by its name, or where the data itself is what failed
+        return "look at its data's columns"
+
+
+def _unparsed(samples: dict[str, list[dict[str, Any]]]) -> dict[str, int]:
+    """Answers in which a task's filter found nothing, by task and filter."""
+    counts: dict[str, int] = {}
+    for task, rows in samples.items():
+        for row in rows:
+            if UNPARSED in [
+                x for found in row["filtered_resps"] for x in ([found] if isinstance(found, str) else found)
+            ]:
+                counts[f"{task},{row['filter']}"] = counts.get(f"{task},{row['filter']}", 0) + 1
+    return counts
 
 
 def check_name(task: str, manager: Any) -> str:
@@ -75,7 +146,10 @@ def check_name(task: str, manager: Any) -> str:
 
 
 def load_task_file(path: Path) -> dict[str, Any]:
-    """A task file's configuration, with the paths in `dataset_kwargs.data_files` taken from the file's own folder."""
+    """A task file's configuration, with the paths in `dataset_kwargs.data_files` taken from the file's own folder.
+
+    Raises DataError, with the line where there is one, for what lm-eval would not understand.
+    """
     from lm_eval.tasks._yaml_loader import load_yaml
 
     try:
@@ -83,13 +157,33 @@ def load_task_file(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError) as error:
-        raise DataError(f"{path}: not a task file: {error}") from error
-    if "task" not in task:
+        raise DataError(f"{path}{_line(error)}: not a task file: {error}") from error
+    except (ImportError, AttributeError) as error:
+        raise DataError(f"{path}: a function that it names cannot be loaded: {error}") from error
+    if not isinstance(task, dict) or "task" not in task:
         raise DataError(f"{path}: a task file has a key 'task' with its name; this one has: {', '.join(task)}")
+    _check_keys(path, task)
     files = (task.get("dataset_kwargs") or {}).get("data_files")
     if files:
         task["dataset_kwargs"]["data_files"] = _beside(files, path.parent)
     return task
+
+
+def _line(error: Exception) -> str:
+    """`:line` of an error in YAML."""
+    mark = getattr(error, "problem_mark", None)
+    return f":{mark.line + 1}" if mark else ""
+
+
+def _check_keys(path: Path, task: dict[str, Any]) -> None:
+    from lm_eval.api.task import TaskConfig
+
+    known = [field.name for field in dataclasses.fields(TaskConfig)] + ["include", "class"]
+    for key in task:
+        if key not in known:
+            lines = path.read_text(encoding="utf-8").splitlines()
+            line = next((f":{i}" for i, text in enumerate(lines, 1) if text.startswith(f"{key}:")), "")
+            raise DataError(f"{path}{line}: a task has no key {key!r}{suggest(key, known)}")
 
 
 def _beside(files: Any, folder: Path) -> Any:

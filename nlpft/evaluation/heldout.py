@@ -3,7 +3,8 @@
 Rows go through the same reader, template and tokenizer as training data, so that prompt and mask are those of training.
 """
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ from nlpft.data.sources import source
 from nlpft.data.tokenize import tokenize
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.errors import DataError, RowRejected
-from nlpft.evaluation.results import Samples, mean_and_error, text_hash
+from nlpft.evaluation import answer_metrics
+from nlpft.evaluation.results import Outcome, mean_and_error, text_hash
+from nlpft.evaluation.spread import Kept, answered
 from nlpft.models.forward import forward
 from nlpft.models.generate import answers
 from nlpft.templates._chat import ChatTemplate
@@ -87,52 +90,101 @@ def evaluate(
     batch_size: int,
     max_new_tokens: int | None,
     progress: Progress,
-) -> tuple[dict[str, Any], Samples]:
+    metrics: Sequence[str] = (),
+    kept: Kept | None = None,
+) -> Outcome:
     """lm-eval's results and samples of the held-out rows.
 
     max_new_tokens: of an answer; None: what its reference has and half as much again, beyond which it cannot match.
+    metrics: names in nlpft/metrics, of the answers. Raises ConfigError for one that does not exist or does not fit the rows.
     """
-    loss_sums, counts = row_losses(model, data.columns)
+    kept = kept or Kept(None, "")
+    references = [row.messages[-1].content for row in data.rows]
+    chosen = answer_metrics.check(metrics, references)
+    loss_sums, counts = row_losses(model, data.columns, kept)
     limits = [max_new_tokens or n + n // 2 + 4 for n in data.lengths]
-    written: dict[int, str] = {}
-    for i, ids in answers(model, data.prompts, data.stop, limits, batch_size=batch_size):
-        written[i] = tokenizer.decode(np.array(ids, np.int32))
-        progress(len(written))
-    samples = [_sample(i, data, written[i], loss_sums[i], counts[i]) for i in range(len(data.rows))]
+    written = _answers(model, tokenizer, data, limits, batch_size, kept, progress)
+    found = answer_metrics.compute(chosen, written, references)
+    samples = [_sample(i, data, written[i], loss_sums[i], counts[i], found.per_row) for i in range(len(data.rows))]
+    results = _results(samples, float(loss_sums.sum() / counts.sum()), found.values)
+    results["configs"] = {TASK: {"task": TASK, "max_new_tokens": max_new_tokens, "stop": data.stop}}
+    return Outcome(results, {TASK: samples}, {}, {f"{TASK},{k}": n for k, n in found.unparsed.items() if n})
+
+
+def _results(samples: list[dict[str, Any]], loss: float, more: dict[str, float]) -> dict[str, Any]:
+    """lm-eval's dict. loss: nats per learnt token. more: metrics by name."""
     match, error = mean_and_error([s["exact_match"] for s in samples])
     values = {
         "alias": TASK,
         "exact_match,none": match,
         "exact_match_stderr,none": error,
-        "loss,none": float(loss_sums.sum() / counts.sum()),
+        "loss,none": loss,
+        "perplexity,none": math.exp(loss) if loss < 700 else math.inf,
+        **{f"{name},none": value for name, value in more.items()},
     }
-    results = {
+    better = {"exact_match": True, "loss": False, "perplexity": False} | dict.fromkeys(more, True)
+    return {
         "results": {TASK: values},
-        "configs": {TASK: {"task": TASK, "max_new_tokens": max_new_tokens, "stop": data.stop}},
         "versions": {TASK: 1},
         "n-shot": {TASK: 0},
         "n-samples": {TASK: {"original": len(samples), "effective": len(samples)}},
-        "higher_is_better": {TASK: {"exact_match": True, "loss": False}},
+        "higher_is_better": {TASK: better},
     }
-    return results, {TASK: samples}
+
+
+def _answers(
+    model: nn.Module,
+    tokenizer: TextTokenizer,
+    data: HeldOut,
+    limits: Sequence[int],
+    batch_size: int,
+    kept: Kept,
+    progress: Progress,
+) -> list[str]:
+    """The answer to each row, in batches of prompts that are about as long."""
+    order = sorted(range(len(data.prompts)), key=lambda i: (-len(data.prompts[i]), data.prompts[i]))
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+    def write(batch: Sequence[tuple[list[int], int]]) -> list[str]:
+        prompts, most = zip(*batch, strict=True)
+        found = sorted(answers(model, prompts, data.stop, most, batch_size=batch_size))
+        return [tokenizer.decode(np.array(ids, np.int32)) for _, ids in found]
+
+    asked = [[(data.prompts[i], limits[i]) for i in batch] for batch in batches]
+    parts = answered(asked, f"answers until {data.stop}", write, kept, progress)
+    written = {i: text for batch, part in zip(batches, parts, strict=True) for i, text in zip(batch, part, strict=True)}
+    return [written[i] for i in range(len(order))]
+
+
+def row_losses(model: nn.Module, columns: Columns, kept: Kept | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Sum of nats [rows] and number of learnt tokens [rows] of each row, scored in packs without padding."""
+    model.eval()
+    packs = [list(rows) for rows in pack(columns.lengths, max(PACK, int(columns.lengths.max())))]
+    contents = [[[part.tolist() for part in columns.row(i)] for i in rows] for rows in packs]
+    asked = [[number, *rows] for number, rows in enumerate(contents)]
+    found = answered(
+        asked, "loss", lambda batch: _pack_losses(model, columns, packs[batch[0]]), kept or Kept(None, ""), _nothing
+    )
+    sums, counts = np.zeros(len(columns.lengths)), np.zeros(len(columns.lengths), np.int64)
+    for rows, part in zip(packs, found, strict=True):
+        sums[rows], counts[rows] = zip(*part, strict=True)
+    return sums, counts
 
 
 @torch.no_grad()
-def row_losses(model: nn.Module, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
-    """Sum of nats [rows] and number of learnt tokens [rows] of each row, scored in packs without padding."""
-    model.eval()
+def _pack_losses(model: nn.Module, columns: Columns, rows: list[int]) -> list[list[float]]:
+    """[nats, learnt tokens] of each of `rows`, in one pack."""
     device = next(model.parameters()).device
-    sums = np.zeros(len(columns.lengths))
-    counts = np.zeros(len(columns.lengths), np.int64)
-    for rows in pack(columns.lengths, max(PACK, int(columns.lengths.max()))):
-        batch = collate(columns, rows)
-        positions, targets = losses.next_tokens(batch["labels"])
-        owner = np.repeat(rows, columns.lengths[rows])[positions.numpy()]
-        logits = forward(model, {k: v.to(device) for k, v in batch.items()}, positions.to(device))
-        nats = F.cross_entropy(logits.float(), targets.to(device), reduction="none").cpu().numpy()
-        np.add.at(sums, owner, nats)
-        np.add.at(counts, owner, 1)
-    return sums, counts
+    batch = collate(columns, rows)
+    positions, targets = losses.next_tokens(batch["labels"])
+    owner = np.repeat(np.arange(len(rows)), columns.lengths[rows])[positions.numpy()]
+    logits = forward(model, {k: v.to(device) for k, v in batch.items()}, positions.to(device))
+    nats = F.cross_entropy(logits.float(), targets.to(device), reduction="none").cpu().numpy()
+    return np.stack([np.bincount(owner, nats, len(rows)), np.bincount(owner, minlength=len(rows))], 1).tolist()
+
+
+def _nothing(done: int) -> None:
+    """Losses take little time beside answers, so they are not shown as progress."""
 
 
 def _segments(template: ChatTemplate, row: Conversation, turns: int) -> list[Segment]:
@@ -151,7 +203,9 @@ def _last_answer(labels: np.ndarray) -> tuple[int, int]:
     return int(labels[learnt[-1]]), int(learnt[-1] - first + 1)
 
 
-def _sample(number: int, data: HeldOut, answer: str, loss_sum: float, tokens: int) -> dict[str, Any]:
+def _sample(
+    number: int, data: HeldOut, answer: str, loss_sum: float, tokens: int, more: dict[str, list[float]]
+) -> dict[str, Any]:
     row = data.rows[number]
     prompt = [m.as_dict() for m in row.messages[:-1]]
     target = row.messages[-1].content
@@ -163,11 +217,12 @@ def _sample(number: int, data: HeldOut, answer: str, loss_sum: float, tokens: in
         "resps": [[answer]],
         "filtered_resps": [answer],
         "filter": "none",
-        "metrics": ["exact_match"],
+        "metrics": ["exact_match", *more],
         "doc_hash": text_hash(prompt),
         "prompt_hash": text_hash(data.prompts[number]),
         "target_hash": text_hash(target),
         "exact_match": float(answer.strip() == target.strip()),
         "loss_sum": float(loss_sum),
         "tokens": int(tokens),
+        **{name: values[number] for name, values in more.items()},
     }

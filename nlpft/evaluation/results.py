@@ -5,26 +5,32 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from nlpft.files import whole_folder
+from typing import Any, NamedTuple
 
 Samples = dict[str, list[dict[str, Any]]]  # task -> one dict an item
 
 
-def write(
-    folder: Path, results: dict[str, Any], samples: Samples, about: dict[str, Any], overwrite: bool = False
-) -> None:
-    """Write `results` (lm-eval's dict), the per-item `samples`, and under "nlpft" what was evaluated.
+class Outcome(NamedTuple):
+    """What evaluating some tasks has given."""
 
-    Raises RunExists where `folder` already holds something.
-    """
-    with whole_folder(folder, overwrite) as partial:
-        text = json.dumps({**results, "nlpft": about}, indent=2, default=plain, ensure_ascii=False)
-        (partial / "results.json").write_text(text + "\n", encoding="utf-8")
-        for task, rows in samples.items():
-            with (partial / f"samples_{task.replace('/', '_')}.jsonl").open("w", encoding="utf-8") as out:
-                out.writelines(json.dumps(row, default=plain, ensure_ascii=False) + "\n" for row in rows)
+    results: dict[str, Any]  # lm-eval's dict
+    samples: Samples
+    errors: dict[str, str]  # task -> why it failed
+    unparsed: dict[str, int]  # "task,filter" -> answers that could not be read
+
+
+def write(folder: Path, results: dict[str, Any], samples: Samples, about: dict[str, Any]) -> None:
+    """Write `results` (lm-eval's dict) to `folder`, the per-item `samples`, and under "nlpft" what was evaluated."""
+    text = json.dumps({**results, "nlpft": about}, indent=2, default=plain, ensure_ascii=False)
+    (folder / "results.json").write_text(text + "\n", encoding="utf-8")
+    for task, rows in samples.items():
+        with (folder / f"samples_{task.replace('/', '_')}.jsonl").open("w", encoding="utf-8") as out:
+            out.writelines(json.dumps(row, default=plain, ensure_ascii=False) + "\n" for row in rows)
+
+
+def mark(folder: Path, labels: Sequence[str]) -> None:
+    """Note in `folder` that it holds evaluations, by which it may be replaced."""
+    (folder / "nlpft.json").write_text(json.dumps({"evaluations": list(labels)}, indent=2) + "\n", encoding="utf-8")
 
 
 def plain(value: Any) -> Any:
@@ -39,6 +45,12 @@ def merge(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for key, value in part.items():
             merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
     return merged
+
+
+def together(outcomes: Sequence[Outcome]) -> Outcome:
+    """Several outcomes, of different tasks, as one."""
+    results, samples, errors, unparsed = zip(*outcomes, strict=True)
+    return Outcome(merge(results), merge(samples), merge(errors), merge(unparsed))
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:

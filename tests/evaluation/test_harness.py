@@ -55,7 +55,14 @@ def test_data_files_lie_beside_the_task_file(task_file):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("a: [", "not a task file"), ("- x", "not a task file"), ("group: x", "'task'")]
+    ("text", "said"),
+    [
+        ("task: x\na: [", r"t\.yaml:3: not a task file"),
+        ("- x", "not a task file"),
+        ("group: x", "'task'"),
+        ("task: x\ndoc_to_txt: y", r"t\.yaml:2: a task has no key 'doc_to_txt'; did you mean 'doc_to_text'"),
+        ("task: x\ndoc_to_text: !function nowhere.f", "a function that it names cannot be loaded"),
+    ],
 )
 def test_a_broken_task_file_is_named(tmp_path, text, said):
     (tmp_path / "t.yaml").write_text(text)

@@ -72,9 +72,9 @@ def test_an_answer_ends_at_the_stop_token_and_at_its_own_limit(model, data):
 
 def test_exact_match_counts_equal_texts(model, data):
     tokenizer, rows = data
-    _, before = score(model, tokenizer, rows)
+    _, before, *_ = score(model, tokenizer, rows)
     written = [s["filtered_resps"][0] for s in before["heldout"]]
-    results, samples = score(model, tokenizer, rows)
+    results, samples, *_ = score(model, tokenizer, rows)
     assert results["results"]["heldout"]["exact_match,none"] == 0
     for row, text in zip(samples["heldout"], written, strict=True):
         assert row["exact_match"] == float(row["target"].strip() == text.strip())

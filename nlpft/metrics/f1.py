@@ -1,0 +1,22 @@
+"""Harmonic mean of precision and recall over labels, by scikit-learn; `average` as there."""
+
+from typing import Any
+
+import datasets
+import evaluate
+from sklearn.metrics import f1_score
+
+KIND = "label"
+VALUES = ("f1",)
+
+
+class Metric(evaluate.Metric):
+    def _info(self) -> evaluate.MetricInfo:
+        features = datasets.Features({"predictions": datasets.Value("int32"), "references": datasets.Value("int32")})
+        return evaluate.MetricInfo(description=__doc__ or "", citation="", inputs_description="", features=features)
+
+    def _compute(
+        self, predictions: list[int], references: list[int], labels: list[int] | None = None, average: str = "macro"
+    ) -> dict[str, Any]:
+        score = f1_score(references, predictions, labels=labels, average=average, zero_division=0)
+        return {"f1": float(score) if average else score}

@@ -1,0 +1,26 @@
+"""Overlap of n-grams and longest common subsequences with the reference (Lin 2004), by rouge-score: mean of F1."""
+
+from typing import Any
+
+import datasets
+import evaluate
+from rouge_score.rouge_scorer import RougeScorer
+
+KIND = "text"
+VALUES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+
+
+class Metric(evaluate.Metric):
+    def _info(self) -> evaluate.MetricInfo:
+        features = datasets.Features({"predictions": datasets.Value("string"), "references": datasets.Value("string")})
+        return evaluate.MetricInfo(description=__doc__ or "", citation="", inputs_description="", features=features)
+
+    def _compute(self, predictions: list[str], references: list[str], use_stemmer: bool = False) -> dict[str, Any]:
+        return {name: sum(values) / len(values) for name, values in rows(predictions, references, use_stemmer).items()}
+
+
+def rows(predictions: list[str], references: list[str], use_stemmer: bool = False) -> dict[str, list[float]]:
+    """What each row adds to the means."""
+    scorer = RougeScorer(list(VALUES), use_stemmer=use_stemmer)
+    found = [scorer.score(r, p) for p, r in zip(predictions, references, strict=True)]
+    return {name: [row[name].fmeasure for row in found] for name in VALUES}
