@@ -23,7 +23,7 @@ from nlpft.models.forward import check_isolation
 from nlpft.models.load import autocast, context, load_tokenizer, save_model, weight_type
 from nlpft.rundir import RunDir
 from nlpft.training import checkpoint, fit, method, preflight, regularize
-from nlpft.training.bad_steps import BadStepConfig, BadSteps
+from nlpft.training.bad_steps import BadStepConfig, BadSteps, rescued
 from nlpft.training.checkpoint import CheckpointConfig
 from nlpft.training.interrupt import Interrupts
 from nlpft.training.log import RunLog
@@ -72,8 +72,8 @@ def main(cfg: Config) -> Best:
     run = RunDir(cfg.output_dir)
     newest = checkpoint.to_resume(run, cfg)
     preflight.check(cfg)
-    trackers = list(cfg.trackers) or None
-    accelerator = Accelerator(log_with=trackers, project_dir=run.path, mixed_precision=autocast(cfg.dtype))
+    precision, trackers = autocast(cfg.dtype), list(cfg.trackers) or None
+    accelerator = Accelerator(mixed_precision=precision, log_with=trackers, project_dir=run.path)
     set_seed(cfg.seed)
 
     # model: pretrained weights, which of them train, and what they are scored by
@@ -116,7 +116,7 @@ def main(cfg: Config) -> Best:
     sources = partial(train.sources, cfg.data, cfg.seed, share.processes)
     roll_back = partial(checkpoint.roll_back, accelerator, run.checkpoints, model, optimizer)
     read = OneLate(log.step, BadSteps(cfg.bad_steps, sources, log.problem, roll_back))
-    with log.running(), Interrupts() as signals:
+    with log.running(), Interrupts() as signals, rescued(read, save, sources, share.processes):
         left = 0 if best.stop() else max_steps - first_step  # a run may have been killed after its last checkpoint
         steps = islice(train.steps(cfg.data, cfg.seed, share, first_step), left)
         settings = method.step_settings(accelerator.unwrap_model(model), cfg, max_steps, first_step)

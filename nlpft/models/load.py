@@ -15,7 +15,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from nlpft.errors import ModelError
+from nlpft.errors import ConfigError, ModelError
 from nlpft.files import whole_folder
 from nlpft.models.pretrained import canonical_name, resolve
 
@@ -61,9 +61,16 @@ def device() -> torch.device:
 
 
 def weight_type(dtype: str) -> torch.dtype:
-    """The type called `dtype`; auto goes by the device that this run uses, which `--cpu` may have chosen."""
+    """The type called `dtype`; auto goes by the device that this run uses, which `--cpu` may have chosen.
+
+    Raises ConfigError for bfloat16 on a GPU that does not compute in it.
+    """
+    used = device()
+    knows = used.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
     if dtype == "auto":
-        return torch.float32 if device().type == "cpu" else torch.bfloat16
+        return torch.bfloat16 if used.type != "cpu" and knows else torch.float32
+    if dtype == "bfloat16" and not knows:
+        raise ConfigError(f"dtype bfloat16: {torch.cuda.get_device_name()} does not compute in it; set dtype float32")
     return DTYPES[dtype]
 
 

@@ -1,12 +1,15 @@
-"""What follows a step that could not be taken: one without a learnt token, or with a loss or gradient that is not finite."""
+"""What follows a step that could not be taken: no learnt token, a loss or gradient that is not finite, no memory."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+from accelerate.utils.memory import clear_device_cache
+
 from nlpft.errors import ConfigError, TrainingError
 from nlpft.training.log import SHOWN
-from nlpft.training.loop import StepReport
+from nlpft.training.loop import OneLate, OutOfMemory, StepReport
 
 
 @dataclass(frozen=True)
@@ -59,3 +62,27 @@ class BadSteps:
             )
         if self.config.policy == "roll_back" and report.targets:
             self.tell(report.step, "rolled back", [], f"step {report.step}: rolled back to {self.roll_back()}")
+
+
+@contextmanager
+def rescued(
+    read: OneLate, save: Callable[[int], None], sources: Callable[[int, Sequence[int]], list[str]], processes: int
+) -> Iterator[None]:
+    """Within it a lack of memory ends the run with a message, and saved: by TrainingError.
+
+    read, save: as for any step. Of several processes only some may lack memory, and none can save alone.
+    """
+    try:
+        yield
+    except OutOfMemory as error:
+        rows = ", ".join(sources(error.step, [error.number])[:SHOWN])
+        remedy = (
+            "lower data.packs_per_micro_batch (the result stays the same) or compute.keep_activations, and --resume"
+        )
+        clear_device_cache(garbage_collection=True)
+        saved = ""
+        if processes == 1 and error.step > 1:
+            read.flush()
+            save(error.step - 1)
+            saved = f"; step {error.step - 1} is saved"
+        raise TrainingError(f"step {error.step}: out of memory; rows {rows}{saved}; {remedy}") from None

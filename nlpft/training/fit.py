@@ -1,5 +1,6 @@
 """Whether a run fits: one real forward, backward and step on its largest micro-batch, before anything is written."""
 
+import copy
 import dataclasses
 import shutil
 import sys
@@ -62,9 +63,10 @@ class Trial:
     def measure(self, packs: int) -> Fit | None:
         """Two rounds, the second one timed (the first compiles); None where memory does not suffice in some process.
 
-        Weights stay as they are; the optimiser's state is empty afterwards.
+        Weights and the optimiser's state stay as they are.
         """
-        device = self.accelerator.device
+        device, inner = self.accelerator.device, getattr(self.optimizer, "optimizer", self.optimizer)
+        before = copy.deepcopy(inner.state_dict())
         reset_peak(device)
         try:
             batch = to_device(self.data.largest(packs), device)
@@ -75,7 +77,8 @@ class Trial:
                 raise
             fit = None
         self.optimizer.zero_grad()
-        getattr(self.optimizer, "optimizer", self.optimizer).state.clear()
+        inner.state.clear()
+        inner.load_state_dict(before)
         clear_device_cache(garbage_collection=True)
         return fit if everywhere(self, fit is not None and fit.gib <= ROOM * capacity(device)) else None
 

@@ -4,13 +4,14 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
@@ -110,7 +111,11 @@ class OneLate:
 
     def __call__(self, report: StepReport, now: bool = False) -> None:
         self.held.append(report)
-        while len(self.held) > (0 if now or self.interrupted else 1):
+        self.flush(0 if now else 1)
+
+    def flush(self, late: int = 0) -> None:
+        """Hand out all reports but the last `late`."""
+        while len(self.held) > (0 if self.interrupted else late):
             oldest = self.held.pop(0)
             self.interrupted |= oldest.interrupted
             for read in self.readers:
@@ -157,7 +162,8 @@ def train_steps(
         for i, batch in enumerate(batches):
             number = i * processes + process
             seed_draws(settings.seed, step, number)
-            with nullcontext() if i == len(batches) - 1 or is_sharded(model) else accelerator.no_sync(model):
+            whole_step = i == len(batches) - 1 or is_sharded(model)
+            with enough_memory(step, number), nullcontext() if whole_step else accelerator.no_sync(model):
                 loss = step_loss(model, batch)
                 # DDP and FSDP take the mean of the processes' gradients; we want their sum.
                 accelerator.backward(loss * processes / counts[0].clamp(min=1))
@@ -175,6 +181,28 @@ def train_steps(
         now = time.perf_counter()
         yield StepReport(step, rate, now - start, peak_memory(device), Readback(sums))
         start = time.perf_counter()
+
+
+class OutOfMemory(Exception):
+    """No memory for micro-batch `number` of `step`; the weights are those of the step before."""
+
+    def __init__(self, step: int, number: int) -> None:
+        super().__init__(f"out of memory in step {step}")
+        self.step, self.number = step, number
+
+
+@contextmanager
+def enough_memory(step: int, number: int) -> Iterator[None]:
+    """Raise OutOfMemory where the device, or the host, says that it has no more."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not should_reduce_batch_size(error):
+            raise
+        error.__traceback__ = None  # it holds the activations
+    else:
+        return
+    raise OutOfMemory(step, number)
 
 
 def whole(value: Tensor) -> Tensor:

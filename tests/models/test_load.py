@@ -93,3 +93,14 @@ def test_lora_trains_only_its_own_weights_and_says_what_there_is():
         lora.apply(tiny.make_model(), lora.Config(targets=("w_proj",)))
     with pytest.raises(ConfigError, match="rank 0"):
         lora.apply(tiny.make_model(), lora.Config(rank=0))
+
+
+def test_a_gpu_without_bfloat16_gets_float32_or_is_refused(monkeypatch):
+    monkeypatch.setattr(load, "device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla V100")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    assert load.weight_type("auto") == torch.bfloat16
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    assert load.weight_type("auto") == torch.float32
+    with pytest.raises(ConfigError, match="Tesla V100 does not compute in it; set dtype float32"):
+        load.weight_type("bfloat16")

@@ -1,6 +1,8 @@
 """A step without a learnt token, or with a loss or gradient that is not finite: it changes nothing, and its rows are named."""
 
 import copy
+import re
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +17,8 @@ from nlpft.data.columns import lists
 from nlpft.data.loader import DataConfig, PackedData, Share
 from nlpft.errors import ConfigError, DataError, TrainingError
 from nlpft.training import bad_steps
-from nlpft.training.bad_steps import BadStepConfig, BadSteps
-from nlpft.training.loop import Readback, StepReport, StepSettings, train_steps
+from nlpft.training.bad_steps import BadStepConfig, BadSteps, rescued
+from nlpft.training.loop import OneLate, Readback, StepReport, StepSettings, train_steps
 
 OBJECTIVE = plugins.load("objectives", "causal_lm")
 CAUSAL = OBJECTIVE.build(OBJECTIVE.Config(), None)
@@ -175,3 +177,36 @@ def test_rows_longer_than_a_pack_stop_the_run_or_are_left_out_by_name():
     assert sorted(row for pack in rows.packs(0, 0) for row in pack) == [0, 2]
     with pytest.raises(DataError, match="2 rows are longer"):
         data(lengths=(200, 129), too_long="skip")
+
+
+def no_memory_in(step, saved):
+    """A run of single-pack steps that finds no memory in `step`; what is read and saved goes to `saved`."""
+    rows, model, done = data(), tiny.make_model(), []
+
+    def loss(model, batch):
+        if len(done) == step - 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+        return CAUSAL(model, batch)
+
+    config = DataConfig(packs_per_step=1)
+    read = OneLate(lambda report: saved.append(f"read {report.step}"))
+    sources = partial(rows.sources, config, 0, 1)
+    arguments = loss, OBJECTIVE.num_targets, StepSettings(lambda step: 0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with rescued(read, lambda step: saved.append(f"saved {step}"), sources, 1):
+        for report in train_steps(Accelerator(cpu=True), model, optimizer, rows.steps(config, 0, Share()), *arguments):
+            done.append(report)
+            read(report)
+
+
+def test_a_lack_of_memory_saves_and_names_rows_and_remedies():
+    saved = []
+    with pytest.raises(TrainingError) as error:
+        no_memory_in(3, saved)
+    assert saved == ["read 1", "read 2", "saved 2"]
+    assert re.fullmatch(
+        r"step 3: out of memory; rows chats\.json:[1-4]; step 2 is saved; lower data\.packs_per_micro_batch .* and --resume",
+        str(error.value),
+    )
+    with pytest.raises(TrainingError, match=r"step 1: out of memory; rows chats\.json:[1-4]; lower"):
+        no_memory_in(1, [])
