@@ -55,7 +55,7 @@ class Config:
     """Whether a step on the largest batch is tried first: does it fit, how long will all take; not set: on a GPU."""
     resume: bool = False
     """Go on from the newest checkpoint in output_dir, or begin where there is none."""
-    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = ()
     """Experiment trackers that get every number of metrics.jsonl."""
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()

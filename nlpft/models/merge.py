@@ -48,7 +48,8 @@ def merge(name: str, output: Path, dtype: str = "auto") -> Merged:
         effect = distance(logits(model, ids), adapted)
     model = merged(model, name)
     check("the merged weights", distance(logits(model, ids), adapted), TOLERANCES["float32"])
-    save_model(model.to(weight_type(dtype)), output, load_tokenizer(name), facts(folder, name))
+    model.config.dtype = weight_type(dtype)  # which save_model writes
+    save_model(model, output, load_tokenizer(name), facts(folder, name))
     del model  # one copy in memory at a time
     off = distance(logits(load_model(str(output), "float32").eval(), ids), adapted)
     check("the weights as written", off, TOLERANCES[dtype])

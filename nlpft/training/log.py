@@ -6,9 +6,8 @@ import math
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self, TextIO
 
@@ -20,20 +19,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from nlpft import config
 from nlpft.data import store
 from nlpft.data.loader import PackedData
-from nlpft.errors import ConfigError
 from nlpft.files import write_text
 from nlpft.rundir import RunDir
+from nlpft.training import tracking
 from nlpft.training.loop import StepReport
 
 SHOWN = 8  # rows that a message names
 PACKAGES = ("nlpft", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "pyarrow")
-
-
-def check_trackers(names: Sequence[str]) -> None:
-    """Raise ConfigError where a tracker is not installed: Accelerate would go on without it and not say so."""
-    for name in names:
-        if find_spec(name) is None:
-            raise ConfigError(f'trackers: {name} is not installed; pip install "nlpft[{name}]"')
 
 
 class RunLog:
@@ -53,8 +45,9 @@ class RunLog:
             data = {name: store.facts(folder) for name in ("train", "eval") if (folder := getattr(cfg.data, name))}
             run.start(config.dump(cfg), environment(cfg.seed, accelerator.num_processes), data)
         accelerator.wait_for_everyone()
-        accelerator.init_trackers("nlpft", config=config.flat_text(cfg))
-        return cls(accelerator, run.metrics, max_steps, first)
+        log = cls(accelerator, run.metrics, max_steps, first)
+        tracking.start(accelerator, config.flat_text(cfg), log.say)
+        return log
 
     @contextlib.contextmanager
     def running(self) -> Iterator["RunLog"]:
@@ -72,6 +65,7 @@ class RunLog:
             keep_until(self.path, self.first_step)
         with contextlib.ExitStack() as stack:
             self.file = stack.enter_context(self.path.open("a", encoding="utf-8")) if self.main else None
+            stack.callback(tracking.finish, self.accelerator, self.say)
             stack.enter_context(self.progress)
             yield self
 
@@ -83,7 +77,7 @@ class RunLog:
         self.file.write(json.dumps({"kind": kind, **values}) + "\n")  # JSON knows no NaN
         self.file.flush()
         numbers = {f"{kind}/{k}": v for k, v in values.items() if k != "step" and isinstance(v, (int, float))}
-        self.accelerator.log(numbers, step=values["step"])
+        tracking.log(self.accelerator, numbers, values["step"], self.say)
 
     def step(self, of: StepReport) -> None:
         """A training step: the bar moves; without a terminal a line now and then."""

@@ -9,8 +9,7 @@ from nlpft.data.vocabulary import spec_hash
 from nlpft.errors import ConfigError
 from nlpft.models.load import adapter_base, tokenizer_folder
 from nlpft.models.pretrained import resolve
-from nlpft.training import bad_steps, checkpoint, optim, regularize
-from nlpft.training.log import check_trackers
+from nlpft.training import bad_steps, checkpoint, optim, regularize, tracking
 
 
 def check(cfg: Any) -> None:
@@ -29,7 +28,7 @@ def check(cfg: Any) -> None:
     regularize.check(cfg.regularize)
     checkpoint.check(cfg.checkpoint)
     bad_steps.check(cfg.bad_steps)
-    check_trackers(cfg.trackers)
+    tracking.check(cfg.trackers)
     if adapter_base(resolve(cfg.model)) is not None:
         raise ConfigError(
             f"model {cfg.model}: is an adapter; make whole weights of it first: nlpft merge {cfg.model} -o DIR"
