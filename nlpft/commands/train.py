@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nlpft import plugins
+from nlpft.commands._again import repeat
 from nlpft.errors import ConfigError
 from nlpft.recipes_dir import recipe_names, recipes_dir, summary
 
 USAGE = """\
 nlpft train [LAUNCH OPTIONS] RECIPE [SETTINGS]
+nlpft train [LAUNCH OPTIONS] --from RUN [SETTINGS]
 
 RECIPE            one of those below, or a .py file of your own (`nlpft copy RECIPE` makes one to begin with)
+RUN               a run's folder: the same recipe, settings and data again, checked; further settings win
 SETTINGS          the recipe's: `nlpft train RECIPE --help` shows them all
 LAUNCH OPTIONS    how many processes and where, as in `accelerate launch` (`accelerate launch --help` shows them all);
                   without any: every GPU of this machine or, where there is none, one process on the CPU
@@ -27,7 +30,8 @@ Examples:
   nlpft train sft --config my.yaml --optim.lr 1e-4
   nlpft train --num_processes 2 --mixed_precision bf16 sft --config my.yaml
   nlpft train --cpu --num_processes 2 sft --config my.yaml
-  nlpft train my_recipe.py --config my.yaml"""
+  nlpft train my_recipe.py --config my.yaml
+  nlpft train --from runs/first                        repeats it, into runs/first-again"""
 
 # Where Linux shows GPUs and other accelerators.
 ACCELERATORS = ("nvidia[0-9]*", "kfd", "dri/renderD*", "accel*", "davinci[0-9]*", "habanalabs/*", "neuron[0-9]*")
@@ -73,9 +77,12 @@ def usage() -> str:
 def split(words: Sequence[str]) -> tuple[list[str], Path, list[str]]:
     """(launch options, file of the recipe, the recipe's settings).
 
-    The recipe is the first word that is a recipe's name or ends in .py. Raises ConfigError where there is none.
+    The recipe is the first word that is a recipe's name or ends in .py, or that of the run behind --from.
+    Raises ConfigError where there is none.
     """
     for at, word in enumerate(words):
+        if word == "--from" and at + 1 < len(words):
+            return list(words[:at]), *repeat(words[at + 1], list(words[at + 2 :]))
         if word in recipe_names():
             return list(words[:at]), recipes_dir() / f"{word}.py", list(words[at + 1 :])
         if word.endswith(".py"):

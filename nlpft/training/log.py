@@ -20,6 +20,7 @@ from nlpft import config
 from nlpft.data import store
 from nlpft.data.loader import PackedData
 from nlpft.files import write_text
+from nlpft.recipes_dir import recipes_dir
 from nlpft.rundir import RunDir
 from nlpft.training import tracking
 from nlpft.training.loop import StepReport
@@ -124,6 +125,7 @@ def environment(seed: int, processes: int = 1) -> dict[str, Any]:
     """Versions, device, processes and seed: what it takes, with the configuration and the data, to repeat a run."""
     cuda = torch.cuda.is_available()
     return {
+        "recipe": recipe(),
         "command": sys.argv,
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -135,6 +137,12 @@ def environment(seed: int, processes: int = 1) -> dict[str, Any]:
         "commit": commit(),
         "seed": seed,
     }
+
+
+def recipe() -> str:
+    """Name of the recipe that runs, or its file where it is no recipe of nlpft's."""
+    file = Path(sys.argv[0]).resolve()
+    return file.stem if file.parent == recipes_dir().resolve() else str(file)
 
 
 def version(package: str) -> str | None:
