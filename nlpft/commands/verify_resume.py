@@ -1,8 +1,7 @@
 """Prove on your own configuration that a killed and resumed run ends as if it had never stopped."""
 
+import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -10,6 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from nlpft.commands import train
 from nlpft.errors import ConfigError, TrainingError
@@ -83,7 +84,12 @@ def kill(command: list[str], run: Path) -> None:
         finally:
             code = child.poll()
             if code is None:
-                os.killpg(child.pid, signal.SIGKILL)
+                # torchrun gives its processes sessions of their own, so the group alone would leave them running
+                family = [*psutil.Process(child.pid).children(recursive=True), psutil.Process(child.pid)]
+                for process in reversed(family):  # the launcher first: it would end the others with a word
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
+                psutil.wait_procs(family, timeout=30)
             child.wait()
     if code is not None:
         raise TrainingError(f"the run ended (exit code {code}) before it could be killed; call again")

@@ -1,13 +1,13 @@
 """What follows a step that could not be taken: no learnt token, a loss or gradient that is not finite, no memory."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
 
 from accelerate.utils.memory import clear_device_cache
 
-from nlpft.errors import ConfigError, TrainingError
+from nlpft.errors import ConfigError, RunExists, TrainingError
 from nlpft.training.log import SHOWN
 from nlpft.training.loop import OneLate, OutOfMemory, StepReport
 
@@ -57,8 +57,8 @@ class BadSteps:
             )
         if self.in_a_row >= self.config.most:
             raise TrainingError(
-                f"{what}. {self.in_a_row} bad steps came one after another (bad_steps.most); lower optim.lr, or go back to an "
-                "older checkpoint: remove the newest and --resume"
+                f"{what}. {self.in_a_row} bad steps came one after another (bad_steps.most); begin a run with a lower optim.lr, "
+                "or --resume with bad_steps.policy roll_back"
             )
         if self.config.policy == "roll_back" and report.targets:
             self.tell(report.step, "rolled back", [], f"step {report.step}: rolled back to {self.roll_back()}")
@@ -83,6 +83,7 @@ def rescued(
         saved = ""
         if processes == 1 and error.step > 1:
             read.flush()
-            save(error.step - 1)
+            with suppress(RunExists):  # it was due anyway
+                save(error.step - 1)
             saved = f"; step {error.step - 1} is saved"
         raise TrainingError(f"step {error.step}: out of memory; rows {rows}{saved}; {remedy}") from None

@@ -265,8 +265,15 @@ def whole(folder: Path) -> list[Path]:
 
 
 def prune(folder: Path, keep: int, best: int | None) -> None:
-    """Remove all but the newest `keep` checkpoints and the one of step `best`."""
+    """Remove all but the newest `keep` checkpoints, the one of step `best`, and those that the kept ones call their best."""
     found = whole(folder)
-    for path in found[: max(0, len(found) - keep)]:
-        if path.name != f"step-{best or 0:08d}":
-            shutil.rmtree(path)
+    kept = found[-keep:]
+    named = {f"step-{step or 0:08d}" for step in (best, *map(best_of, kept))}
+    for path in found[:-keep]:
+        if path.name not in named:
+            shutil.rmtree(path.rename(path.with_name(f".{path.name}.partial")), ignore_errors=True)
+
+
+def best_of(checkpoint: Path) -> int | None:
+    """The step whose checkpoint was the best when this one was written."""
+    return json.loads((checkpoint / STATE).read_text(encoding="utf-8"))["best"].get("step")

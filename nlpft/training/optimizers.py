@@ -24,7 +24,8 @@ Groups = list[dict[str, Any]]
 # Where decay is not decoupled (all but the AdamWs and Muon) torch adds it to the gradient.
 OPTIMIZERS: dict[str, Callable[[Groups, Numbers], torch.optim.Optimizer]] = {
     "sgd": lambda groups, n: torch.optim.SGD(groups, n.lr, fused=True),
-    "momentum": lambda groups, n: torch.optim.SGD(groups, n.lr, n.momentum, fused=True),
+    # Not fused: torch's kernel leaves a buffer unset where it skips the first step, and takes no group with and without buffers.
+    "momentum": lambda groups, n: torch.optim.SGD(groups, n.lr, n.momentum, foreach=True),
     "adam": lambda groups, n: torch.optim.Adam(groups, n.lr, n.betas, n.eps, fused=True),
     "adamw": lambda groups, n: torch.optim.AdamW(groups, n.lr, n.betas, n.eps, fused=True),
     "rmsprop": lambda groups, n: torch.optim.RMSprop(groups, n.lr, eps=n.eps),

@@ -14,13 +14,13 @@ from nlpft.models.blocks import blocks, depths
 @dataclass(frozen=True)
 class Config:
     name: Literal["gradual"] = "gradual"
-    every: float = 0.1
-    """Steps from one block to the next: a share of the run below 1, else a number of steps. The embeddings come last, with a
-    head that is tied to them; a head of its own trains from the start."""
+    every: float | None = None
+    """Steps from one block to the next: a share of the run below 1, else a number of steps; not set: as many for each.
+    The embeddings come last, with a head that is tied to them; a head of its own trains from the start."""
 
 
 def apply(model: nn.Module, config: Config) -> nn.Module:
-    if not config.every > 0:
+    if config.every is not None and not config.every > 0:
         raise ConfigError(f"tuning.every {config.every}: a share of the run below 1, or a number of steps")
     return model.requires_grad_(True)
 
@@ -32,11 +32,14 @@ def hold(model: nn.Module, config: Config, max_steps: int) -> Callable[[int], No
     every optimiser, moments and decay included. Raises ConfigError for a run too short to reach the embeddings.
     """
     count = len(blocks(model))
-    every = max(1, math.ceil(config.every * max_steps)) if config.every < 1 else int(config.every)
+    if config.every is None:
+        every = max(1, (max_steps - 1) // count)
+    else:
+        every = max(1, math.ceil(config.every * max_steps)) if config.every < 1 else int(config.every)
     if every * count >= max_steps:
         raise ConfigError(
-            f"tuning.every {config.every}: {count} blocks one every {every} steps, then the embeddings, take {every * count + 1} "
-            f"steps, the run has {max_steps}; lower it (a share below {1 / (count + 1):.3g})"
+            f"tuning.every {config.every or every}: {count} blocks one every {every} steps, then the embeddings, take "
+            f"{every * count + 1} steps, the run has {max_steps}; lower it (a share below {1 / (count + 1):.3g})"
         )
     depth = depths(model)
     placed = [(depth[name], weight) for name, weight in model.named_parameters()]

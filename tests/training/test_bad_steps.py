@@ -15,10 +15,11 @@ from nlpft import plugins
 from nlpft.data.collate import collate
 from nlpft.data.columns import lists
 from nlpft.data.loader import DataConfig, PackedData, Share
-from nlpft.errors import ConfigError, DataError, TrainingError
+from nlpft.errors import ConfigError, DataError, RunExists, TrainingError
 from nlpft.training import bad_steps
 from nlpft.training.bad_steps import BadStepConfig, BadSteps, rescued
 from nlpft.training.loop import OneLate, Readback, StepReport, StepSettings, train_steps
+from nlpft.training.optimizers import OPTIMIZERS, Numbers
 
 OBJECTIVE = plugins.load("objectives", "causal_lm")
 CAUSAL = OBJECTIVE.build(OBJECTIVE.Config(), None)
@@ -179,6 +180,14 @@ def test_rows_longer_than_a_pack_stop_the_run_or_are_left_out_by_name():
         data(lengths=(200, 129), too_long="skip")
 
 
+class Full(list):
+    """Of a run whose last step was saved before memory lacked."""
+
+    def append(self, what):
+        if what.startswith("saved"):
+            raise RunExists("already there")
+
+
 def no_memory_in(step, saved):
     """A run of single-pack steps that finds no memory in `step`; what is read and saved goes to `saved`."""
     rows, model, done = data(), tiny.make_model(), []
@@ -208,5 +217,21 @@ def test_a_lack_of_memory_saves_and_names_rows_and_remedies():
         r"step 3: out of memory; rows chats\.json:[1-4]; step 2 is saved; lower data\.packs_per_micro_batch .* and --resume",
         str(error.value),
     )
+    with pytest.raises(TrainingError, match=r"step 2: out of memory; .*step 1 is saved"):
+        no_memory_in(2, Full())
     with pytest.raises(TrainingError, match=r"step 1: out of memory; rows chats\.json:[1-4]; lower"):
         no_memory_in(1, [])
+
+
+def test_a_bad_first_step_leaves_no_trace_in_any_optimisers_state():
+    for name in ("sgd", "momentum", "adam", "adamw", "rmsprop", "adagrad"):
+        model = tiny.make_model()
+        optimizer = OPTIMIZERS[name]([{"params": list(model.parameters())}], Numbers(0.01))
+        twin = copy.deepcopy(model)
+        other = OPTIMIZERS[name]([{"params": list(twin.parameters())}], Numbers(0.01))
+        good = [collate(data().columns, [1])]
+        arguments = not_finite_at(90), OBJECTIVE.num_targets, StepSettings(lambda step: 0.01)
+        bad = [collate(data().columns, [0])]
+        for trained, made, steps in ((model, optimizer, [bad, good, good]), (twin, other, [good, good])):
+            list(train_steps(Accelerator(cpu=True), trained, made, steps, *arguments))
+        assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True)), name

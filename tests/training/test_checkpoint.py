@@ -75,6 +75,12 @@ def test_the_newest_and_the_best_stay(parts, tmp_path):
     assert [p.name[-1] for p in sorted(tmp_path.iterdir())] == ["2", "4", "5"]
 
 
+def test_what_an_older_one_calls_its_best_stays_with_it(parts, tmp_path):
+    for step, best in ((1, 1), (2, 1), (3, 3)):  # without the newest, the run goes on from 2 and may end with 1
+        save(parts, tmp_path, step, keep=2, best=best)
+    assert [p.name[-1] for p in sorted(tmp_path.iterdir())] == ["1", "2", "3"]
+
+
 def test_rolling_back_restores_weights_and_optimiser(parts, tmp_path):
     _, model, optimizer = parts
     model.lm_head.weight.grad = torch.ones_like(model.lm_head.weight)
