@@ -3,7 +3,7 @@
 config.yaml       the resolved configuration; reads back equal
 environment.json  versions, device, seeds, data fingerprint
 metrics.jsonl     a line for each optimiser step ("kind": "train") and each evaluation ("kind": "eval")
-checkpoints/      step-00000100/: weights, optimiser, random state; enough to go on as if never stopped
+checkpoints/      step-00000100/: weights and optimiser; enough to go on as if never stopped
 model/            what the run was for: an adapter in PEFT's format or whole weights, with the tokenizer
 eval/             LABEL/results.json and LABEL/samples_TASK.jsonl
 report.html
