@@ -1,5 +1,7 @@
 """What can go wrong through no fault of ours. The message says what, where and what to do; the exit code is 2."""
 
+from collections.abc import Collection
+
 
 class UserError(ValueError):
     """Base of all errors that are shown to the user as one message without a traceback."""
@@ -33,6 +35,12 @@ class Interrupted(UserError):
     def __init__(self, message: str, code: int = 2) -> None:
         super().__init__(message)
         self.code = code
+
+
+def some(names: Collection[str], most: int, total: int | None = None) -> str:
+    """The first `most` of `names` for a message, and how many more there are; total: where `names` are not all of them."""
+    more = (len(names) if total is None else total) - most
+    return ", ".join(list(names)[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 class RowRejected(ValueError):

@@ -13,7 +13,6 @@ import itertools
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -274,11 +273,13 @@ def child(suite: str, name: str, words: list[str], limit: float, launch: list[st
     """The result of one job in a process of its own; what went wrong stands in `error`."""
     command = [sys.executable, *launch, __file__, "--one", suite, "--jobs", name, *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    from nlpft.commands.verify_resume import kill_family
+
     with subprocess.Popen(command, start_new_session=True, **pipes) as run:
         try:
             out, said = run.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
-            os.killpg(run.pid, signal.SIGKILL)  # a launcher's processes too
+            kill_family(run.pid)  # a launcher's processes too
             return {"error": f"longer than {limit:.0f} s", "tail": run.communicate()[1][-1500:]}
     if run.returncode == 0:
         print(said[-4000:] if "--profile" in words else "", end="", flush=True)

@@ -12,7 +12,7 @@ import nlpft
 
 ROOT = Path(nlpft.__file__).parent
 FLOORS = [
-    {"types", "errors"},
+    {"types", "errors", "versions"},
     {"plugins"},
     {"files"},
     {"config", "rundir", "recipes_dir"},

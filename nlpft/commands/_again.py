@@ -2,7 +2,6 @@
 
 import json
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from nlpft.data import store
 from nlpft.errors import ConfigError
 from nlpft.recipes_dir import recipe_names, recipes_dir
 from nlpft.rundir import RunDir
+from nlpft.versions import version
 
 
 def repeat(folder: str, more: list[str]) -> tuple[Path, list[str]]:
@@ -23,19 +23,12 @@ def repeat(folder: str, more: list[str]) -> tuple[Path, list[str]]:
     for facts in data.values():
         _check_same(facts)
     for name, before in environment["packages"].items():
-        if before != (now := _version(name)):
+        if before != (now := version(name)):
             print(f"{name}: {before} then, {now} now", file=sys.stderr)
     name = environment["recipe"]
     recipe = recipes_dir() / f"{name}.py" if name in recipe_names() else Path(name)
     output = run.path.with_name(f"{run.path.resolve().name}-again")
     return recipe, ["--config", str(run.config), "--no_resume", "--output_dir", str(output), *more]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -93,15 +93,20 @@ def kill(command: list[str], run: Path) -> None:
         finally:
             code = child.poll()
             if code is None:
-                # torchrun gives its processes sessions of their own, so the group alone would leave them running
-                family = [*psutil.Process(child.pid).children(recursive=True), psutil.Process(child.pid)]
-                for process in reversed(family):  # the launcher first: it would end the others with a word
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        process.kill()
-                psutil.wait_procs(family, timeout=30)
+                kill_family(child.pid)
             child.wait()
     if code is not None:
         raise TrainingError(f"the run ended (exit code {code}) before it could be killed; call again")
+
+
+def kill_family(pid: int) -> None:
+    """End a process and all that it started by SIGKILL: torchrun's have sessions of their own, which no group reaches."""
+    launcher = psutil.Process(pid)
+    family = [launcher, *launcher.children(recursive=True)]
+    for process in family:  # the launcher first: it would end the others with a word
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(family[1:], timeout=30)
 
 
 def metrics(run: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ engine cannot encode goes to the reference, text by text.
 """
 
 import hashlib
-import importlib.metadata
 import json
 import multiprocessing
 import os
@@ -24,6 +23,7 @@ import numpy as np
 import orjson
 
 from nlpft.files import write_text
+from nlpft.versions import version
 
 # Words, digits, blanks, scripts, code, control strings, broken sequences: where byte-level tokenizers have been seen to differ.
 PROBES = (
@@ -96,7 +96,7 @@ def distrust(name: str, key: str, cache: Path) -> None:
 
 
 def _known_at(key: str, cache: Path) -> Path:
-    versions = "-".join(f"{name}{_version(package)}" for name, package in PACKAGES.items())
+    versions = "-".join(f"{name}{version(package) or 'none'}" for name, package in PACKAGES.items())
     own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
     return cache / "engines" / f"{key}-{versions}-{own}.json"
 
@@ -236,13 +236,6 @@ LOADERS: dict[str, Callable[[bytes], Encode]] = {
     "fastokens": _fastokens,
 }
 PACKAGES = {"tokenizers": "tokenizers", "splintr": "splintr-rs", "fastokens": "fastokens"}
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "none"
 
 
 def _words(spec: bytes) -> Sequence[str]:

@@ -6,14 +6,15 @@ import datasets
 import evaluate
 from sklearn.metrics import accuracy_score
 
+from nlpft.metrics._info import info
+
 KIND = "label"
 VALUES = ("accuracy",)
 
 
 class Metric(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
-        features = datasets.Features({"predictions": datasets.Value("int32"), "references": datasets.Value("int32")})
-        return evaluate.MetricInfo(description=__doc__ or "", citation="", inputs_description="", features=features)
+        return info(__doc__, datasets.Value("int32"))
 
     def _compute(self, predictions: list[int], references: list[int]) -> dict[str, Any]:
         return {"accuracy": float(accuracy_score(references, predictions))}

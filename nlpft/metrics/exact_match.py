@@ -5,14 +5,15 @@ from typing import Any
 import datasets
 import evaluate
 
+from nlpft.metrics._info import info
+
 KIND = "text"
 VALUES = ("exact_match",)
 
 
 class Metric(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
-        features = datasets.Features({"predictions": datasets.Value("string"), "references": datasets.Value("string")})
-        return evaluate.MetricInfo(description=__doc__ or "", citation="", inputs_description="", features=features)
+        return info(__doc__, datasets.Value("string"))
 
     def _compute(self, predictions: list[str], references: list[str]) -> dict[str, Any]:
         pairs = zip(predictions, references, strict=True)

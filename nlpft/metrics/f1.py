@@ -6,14 +6,15 @@ import datasets
 import evaluate
 from sklearn.metrics import f1_score
 
+from nlpft.metrics._info import info
+
 KIND = "label"
 VALUES = ("f1",)
 
 
 class Metric(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
-        features = datasets.Features({"predictions": datasets.Value("int32"), "references": datasets.Value("int32")})
-        return evaluate.MetricInfo(description=__doc__ or "", citation="", inputs_description="", features=features)
+        return info(__doc__, datasets.Value("int32"))
 
     def _compute(
         self, predictions: list[int], references: list[int], labels: list[int] | None = None, average: str = "macro"

@@ -6,14 +6,15 @@ import datasets
 import evaluate
 from rouge_score.rouge_scorer import RougeScorer
 
+from nlpft.metrics._info import info
+
 KIND = "text"
 VALUES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 
 class Metric(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
-        features = datasets.Features({"predictions": datasets.Value("string"), "references": datasets.Value("string")})
-        return evaluate.MetricInfo(description=__doc__ or "", citation="", inputs_description="", features=features)
+        return info(__doc__, datasets.Value("string"))
 
     def _compute(self, predictions: list[str], references: list[str], use_stemmer: bool = False) -> dict[str, Any]:
         return {name: sum(values) / len(values) for name, values in rows(predictions, references, use_stemmer).items()}

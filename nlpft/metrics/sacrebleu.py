@@ -6,14 +6,15 @@ import datasets
 import evaluate
 import sacrebleu
 
+from nlpft.metrics._info import info
+
 KIND = "text"
 VALUES = ("score",)
 
 
 class Metric(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
-        features = datasets.Features({"predictions": datasets.Value("string"), "references": datasets.Value("string")})
-        return evaluate.MetricInfo(description=__doc__ or "", citation="", inputs_description="", features=features)
+        return info(__doc__, datasets.Value("string"))
 
     def _compute(self, predictions: list[str], references: list[str]) -> dict[str, Any]:
         found = sacrebleu.corpus_bleu(predictions, [references])

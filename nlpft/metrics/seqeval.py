@@ -7,15 +7,15 @@ from typing import Any
 import datasets
 import evaluate
 
+from nlpft.metrics._info import info
+
 KIND = "tags"
 VALUES = ("overall_precision", "overall_recall", "overall_f1")
 
 
 class Metric(evaluate.Metric):
     def _info(self) -> evaluate.MetricInfo:
-        tags = datasets.Sequence(datasets.Value("string"))
-        features = datasets.Features({"predictions": tags, "references": tags})
-        return evaluate.MetricInfo(description=__doc__ or "", citation="", inputs_description="", features=features)
+        return info(__doc__, datasets.Sequence(datasets.Value("string")))
 
     def _compute(self, predictions: list[list[str]], references: list[list[str]]) -> dict[str, Any]:
         said, true = (Counter(spans(rows)) for rows in (predictions, references))

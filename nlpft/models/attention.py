@@ -42,7 +42,7 @@ def varlen(
     sliding_window: tokens that a token sees, itself included. Returns [1, time, heads, dim].
     Raises ModelError where the architecture wants what this attention lacks.
     """
-    wanted = [name for name in REFUSED if more.get(name) is not None]
+    wanted = refused(more)
     if wanted or dropout or cu_seq_lens_q is None or max_length_q is None:
         what = ", ".join(wanted) or ("attention dropout" if dropout else "a mask in place of cu_seqlens")
         raise ModelError(f"varlen attention cannot serve {type(module).__name__} ({what}); set compute.attention sdpa")
@@ -50,6 +50,11 @@ def varlen(
     # Under autocast, rotary positions may come in float32 and values in bfloat16.
     q, k, v = (x[0].transpose(0, 1).to(value.dtype) for x in (query, key, value))
     return attend(q, k, v, cu_seq_lens_q, max_length_q, scaling, sliding_window)[None], None
+
+
+def refused(more: dict[str, Any]) -> list[str]:
+    """What among the keywords `more` of an attention function nlpft's do not compute."""
+    return [name for name in REFUSED if more.get(name) is not None]
 
 
 def _flash(

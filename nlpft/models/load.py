@@ -97,8 +97,8 @@ def save_model(model: nn.Module, folder: Path, tokenizer: Any, facts: dict[str, 
     """Write the adapter (PEFT) or the whole weights of `model` to `folder`, its tokenizer, and `facts` as nlpft.json.
 
     Whole weights are written in the type that the model's configuration names, which is the one they were loaded in: masters are
-    for training. The folder appears when everything
-    in it is written; an older one is replaced. Where processes hold parts of the weights, all of them call this; `main` writes.
+    for training. The folder appears when everything in it is written; an older one is replaced. Where processes hold parts of the
+    weights, all of them call this; `main` writes.
     """
     state = gathered(model, keep=main) if is_sharded(model) else None
     if not main:

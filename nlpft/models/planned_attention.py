@@ -55,8 +55,7 @@ def planned(
 
     Raises ModelError where the architecture wants what no plan computes.
     """
-    wanted = [name for name in attention.REFUSED if more.get(name) is not None]
-    if wanted or plan is None or sliding_window is not None or attention_mask is not None:
+    if attention.refused(more) or plan is None or sliding_window is not None or attention_mask is not None:
         raise ModelError(f"planned attention cannot serve {type(module).__name__}")
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     return plan(module.layer_idx, q, k, v, scaling)[None], None  # type: ignore[arg-type]

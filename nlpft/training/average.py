@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nlpft.models.load import resharded
+from nlpft.training.optimizers import changed, inner
 
 KEY = "average"
 
@@ -25,15 +26,14 @@ def keep_average(optimizer: torch.optim.Optimizer, decay: float) -> None:
     def after_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         skipped = getattr(optimizer, "found_inf", None)
         share = 1 - decay if skipped is None else (1 - decay) * (1 - skipped)
-        for group in optimizer.param_groups:
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                state = optimizer.state[weight]
-                if KEY in state:
-                    state[KEY].lerp_(weight, share)
-                else:  # not before the first step: optimisers take an empty state as a sign to make their own
-                    state[KEY] = weight.detach().clone()
+        for weight in changed(optimizer):
+            if weight.grad is None:
+                continue
+            state = optimizer.state[weight]
+            if KEY in state:
+                state[KEY].lerp_(weight, share)
+            else:  # not before the first step: optimisers take an empty state as a sign to make their own
+                state[KEY] = weight.detach().clone()
 
     optimizer.register_step_post_hook(after_step)
 
@@ -44,18 +44,17 @@ def averaged(optimizer: Any, model: nn.Module) -> Iterator[None]:
 
     optimizer: of those weights; Accelerate's wrapper of it serves too.
     """
-    inner = getattr(optimizer, "optimizer", optimizer)
-    _exchange(inner, model)
+    own = inner(optimizer)
+    _exchange(own, model)
     try:
         yield
     finally:
-        _exchange(inner, model)
+        _exchange(own, model)
 
 
 def _pairs(optimizer: torch.optim.Optimizer) -> list[tuple[Tensor, Tensor]]:
     """Each weight that has an average, and the average."""
-    weights = [p for group in optimizer.param_groups for p in group["params"]]
-    return [(w, optimizer.state[w][KEY]) for w in weights if KEY in optimizer.state.get(w, {})]
+    return [(w, optimizer.state[w][KEY]) for w in changed(optimizer) if KEY in optimizer.state.get(w, {})]
 
 
 @torch.no_grad()

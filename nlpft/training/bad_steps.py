@@ -7,7 +7,7 @@ from typing import Literal
 
 from accelerate.utils.memory import clear_device_cache
 
-from nlpft.errors import ConfigError, RunExists, TrainingError
+from nlpft.errors import ConfigError, RunExists, TrainingError, some
 from nlpft.training.log import SHOWN
 from nlpft.training.loop import OneLate, OutOfMemory, StepReport
 
@@ -48,8 +48,7 @@ class BadSteps:
             return
         self.in_a_row += 1
         rows = self.sources(report.step, report.suspects)
-        more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
-        what = f"step {report.step}: {report.problem}; rows {', '.join(rows[:SHOWN])}{more}"
+        what = f"step {report.step}: {report.problem}; rows {some(rows, SHOWN)}"
         self.tell(report.step, report.problem, rows, f"{what}; no weight was changed")
         if self.config.policy == "stop":
             raise TrainingError(

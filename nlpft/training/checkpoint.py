@@ -30,6 +30,7 @@ from nlpft.errors import ConfigError, ModelError, TrainingError
 from nlpft.files import whole_folder
 from nlpft.models.load import resharded
 from nlpft.rundir import RunDir
+from nlpft.training.optimizers import changed
 
 STATE = "state.json"
 # Settings that a resume may change: none that decides weights, but for rounding.
@@ -134,27 +135,22 @@ def load(
     Raises ModelError where it is another model's or method's.
     """
     model = resharded(accelerator.unwrap_model(model))
-    load_weights(model, checkpoint)
+    stored, own = sizes(checkpoint), weights(model)
+    _check_fit(checkpoint, {name: size.size for name, size in stored.items() if name.startswith(WEIGHTS)}, own)
     state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
-    stored = {name: size for name, size in sizes(checkpoint).items() if name.startswith(OPTIMIZER)}
-    moments = {name: _like(size, _parameter(name, model)) for name, size in stored.items()}
-    _read(checkpoint, moments)
+    found = {name: size for name, size in stored.items() if name.startswith(OPTIMIZER)}
+    moments = {name: _like(size, _parameter(name, model)) for name, size in found.items()}
+    _read(checkpoint, {**own, **moments})
     set_optimizer_state(model, optimizer, moments | state.pop("numbers"))
     return state
 
 
-def load_weights(model: nn.Module, checkpoint: Path) -> None:
-    """Put the checkpoint's weights into `model` (not wrapped, but maybe sharded); called by every process.
-
-    Raises ModelError where they do not fit.
-    """
-    own = weights(resharded(model))
-    stored = {name: size.size for name, size in sizes(checkpoint).items() if name.startswith(WEIGHTS)}
+def _check_fit(checkpoint: Path, stored: dict[str, torch.Size], own: dict[str, Tensor]) -> None:
+    """Raise ModelError where the weights `stored` are not those of the model, `own`."""
     wrong = sorted(stored.keys() ^ own.keys()) or [n for n in own if own[n].shape != stored[n]]
     if wrong:
         named = ", ".join(name.removeprefix(WEIGHTS) for name in wrong[:3])
         raise ModelError(f"{checkpoint}: of another model or tuning method; weights differ in {named} ...")
-    _read(checkpoint, own)
 
 
 def read(checkpoint: Path) -> dict[str, Tensor]:
@@ -169,9 +165,7 @@ def sizes(checkpoint: Path) -> dict[str, TensorStorageMetadata]:
     try:
         found = dcp.FileSystemReader(checkpoint).read_metadata().state_dict_metadata
     except (OSError, EOFError, pickle.UnpicklingError) as error:
-        raise ModelError(
-            f"{checkpoint}: damaged ({error}); remove it, and --resume goes on from the one before"
-        ) from error
+        raise _damaged(checkpoint, str(error)) from error
     return {name: size for name, size in found.items() if isinstance(size, TensorStorageMetadata)}
 
 
@@ -181,10 +175,11 @@ def _read(checkpoint: Path, tensors: dict[str, Tensor]) -> None:
         with _quiet():
             dcp.load(tensors, checkpoint_id=checkpoint, no_dist=not dist.is_initialized())
     except CheckpointException as error:
-        why = str(_first(error)).partition("\n")[0][:100]
-        raise ModelError(
-            f"{checkpoint}: damaged ({why}); remove it, and --resume goes on from the one before"
-        ) from error
+        raise _damaged(checkpoint, str(_first(error)).partition("\n")[0][:100]) from error
+
+
+def _damaged(checkpoint: Path, why: str) -> ModelError:
+    return ModelError(f"{checkpoint}: damaged ({why}); remove it, and --resume goes on from the one before")
 
 
 def _first(error: CheckpointException) -> BaseException:
@@ -218,7 +213,7 @@ def optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[
 def set_optimizer_state(model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Undo of `optimizer_state`."""
     own = optimizer.state_dict()
-    numbers = {id(p): i for i, p in enumerate(p for group in optimizer.param_groups for p in group["params"])}
+    numbers = {id(p): i for i, p in enumerate(changed(optimizer))}
     places = {name: numbers[id(p)] for name, p in model.named_parameters() if id(p) in numbers}
     by_number: dict[int, dict[str, Any]] = {}
     for name, value in state.items():

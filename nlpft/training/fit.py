@@ -22,8 +22,8 @@ from nlpft.errors import ConfigError
 from nlpft.models.compute import keep_activations
 from nlpft.models.forward import bare
 from nlpft.models.load import is_sharded
-from nlpft.training.loop import Batch, StepLoss, step_if, to_device, total
-from nlpft.training.optimizers import skips_on_device
+from nlpft.training.loop import Batch, StepLoss, peak_memory, step_if, to_device, total
+from nlpft.training.optimizers import changed, inner, skips_on_device
 
 GIB = 2**30
 ROOM = 0.95  # share of a GPU's memory that a run may take: allocators lose some to gaps
@@ -65,8 +65,8 @@ class Trial:
 
         Weights and the optimiser's state stay as they are.
         """
-        device, inner = self.accelerator.device, getattr(self.optimizer, "optimizer", self.optimizer)
-        before = copy.deepcopy(inner.state_dict())
+        device, own = self.accelerator.device, inner(self.optimizer)
+        before = copy.deepcopy(own.state_dict())
         reset_peak(device)
         try:
             batch = to_device(self.data.largest(packs), device)
@@ -77,8 +77,8 @@ class Trial:
                 raise
             fit = None
         self.optimizer.zero_grad()
-        inner.state.clear()
-        inner.load_state_dict(before)
+        own.state.clear()
+        own.load_state_dict(before)
         clear_device_cache(garbage_collection=True)
         return fit if everywhere(self, fit is not None and fit.gib <= ROOM * capacity(device)) else None
 
@@ -195,7 +195,7 @@ def existing(folder: Path) -> Path:
 @contextmanager
 def kept(optimizer: torch.optim.Optimizer) -> Iterator[None]:
     """Behind it the weights that `optimizer` changes are what they were before."""
-    weights = [p for group in optimizer.param_groups for p in group["params"]]
+    weights = changed(optimizer)
     before = [p.detach().to("cpu", copy=True) for p in weights]
     yield
     with torch.no_grad():
@@ -216,9 +216,7 @@ def reset_peak(device: torch.device) -> None:
 
 def peak(device: torch.device) -> float:
     """Highest memory in GiB: allocated on a GPU; of this process now on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / GIB
-    return psutil.Process().memory_info().rss / GIB
+    return peak_memory(device) if device.type == "cuda" else psutil.Process().memory_info().rss / GIB
 
 
 def capacity(device: torch.device) -> float:

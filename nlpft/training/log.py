@@ -7,7 +7,6 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Self, TextIO
 
@@ -19,11 +18,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from nlpft import config
 from nlpft.data import store
 from nlpft.data.loader import PackedData
+from nlpft.errors import some
 from nlpft.files import write_text
 from nlpft.recipes_dir import recipes_dir
 from nlpft.rundir import RunDir
 from nlpft.training import tracking
 from nlpft.training.loop import StepReport
+from nlpft.versions import version
 
 SHOWN = 8  # rows that a message names
 PACKAGES = ("nlpft", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "pyarrow")
@@ -101,8 +102,8 @@ class RunLog:
         for data in filter(None, datasets):
             rows = data.places(data.left_out[:SHOWN].tolist())
             if rows:
-                more = f" and {len(data.left_out) - len(rows)} more" if len(data.left_out) > len(rows) else ""
-                self.say(f"{data.folder}: left out, longer than {data.max_length} tokens: {', '.join(rows)}{more}")
+                named = some(rows, SHOWN, len(data.left_out))
+                self.say(f"{data.folder}: left out, longer than {data.max_length} tokens: {named}")
 
     def problem(self, step: int, problem: str, rows: list[str], message: str) -> None:
         """A step that was not taken, and the rows it was made of."""
@@ -143,13 +144,6 @@ def recipe() -> str:
     """Name of the recipe that runs, or its file where it is no recipe of nlpft's."""
     file = Path(sys.argv[0]).resolve()
     return file.stem if file.parent == recipes_dir().resolve() else str(file)
-
-
-def version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def commit() -> str | None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from nlpft.models.load import is_sharded
-from nlpft.training.optimizers import skips_on_device
+from nlpft.training.optimizers import inner, skips_on_device
 
 Batch = dict[str, Tensor]
 StepLoss = Callable[[nn.Module, Batch], Tensor]
@@ -152,7 +152,7 @@ def train_steps(
     has been told to stop; the report tells all of them.
     """
     device, start = accelerator.device, time.perf_counter()
-    processes, process = accelerator.num_processes, accelerator.process_index
+    processes, process, sharded = accelerator.num_processes, accelerator.process_index, is_sharded(model)
     for step, batches in enumerate(steps, settings.first_step + 1):
         model.train()
         batches = [to_device(batch, device) for batch in batches]
@@ -162,7 +162,7 @@ def train_steps(
         for i, batch in enumerate(batches):
             number = i * processes + process
             seed_draws(settings.seed, step, number)
-            whole_step = i == len(batches) - 1 or is_sharded(model)
+            whole_step = i == len(batches) - 1 or sharded
             with enough_memory(step, number), nullcontext() if whole_step else accelerator.no_sync(model):
                 loss = step_loss(model, batch)
                 # DDP and FSDP take the mean of the processes' gradients; we want their sum.
@@ -221,8 +221,8 @@ def seed_draws(*place: int) -> None:
 def step_if(sound: Tensor, optimizer: torch.optim.Optimizer) -> None:
     """`optimizer.step()` where `sound` [] is true; torch's fused kernels decide that on the device, which nothing waits for."""
     if skips_on_device(optimizer):
-        inner: Any = getattr(optimizer, "optimizer", optimizer)  # of Accelerate's wrapper
-        inner.found_inf, inner.grad_scale = (~sound).float(), None  # as GradScaler tells them
+        own = inner(optimizer)
+        own.found_inf, own.grad_scale = (~sound).float(), None  # as GradScaler tells them
         optimizer.step()
     elif sound:
         optimizer.step()

@@ -5,6 +5,7 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from nlpft.errors import ConfigError
@@ -44,13 +45,23 @@ def adamw_8bit(groups: Groups, numbers: Numbers) -> torch.optim.Optimizer:
     return AdamW8bit(groups, lr=numbers.lr, betas=numbers.betas, eps=numbers.eps)
 
 
+def inner(optimizer: Any) -> Any:
+    """torch's own optimiser, where Accelerate has wrapped it."""
+    return getattr(optimizer, "optimizer", optimizer)
+
+
+def changed(optimizer: Any) -> list[Tensor]:
+    """The weights that `optimizer` changes, in the order of its groups."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
+
+
 def skips_on_device(optimizer: Any) -> bool:
     """Whether `optimizer` leaves its weights alone where its `found_inf` is set: torch's fused kernels do.
 
     With all others, and for sharded weights, the host must look at the gradient before it calls `step`.
     """
-    inner = getattr(optimizer, "optimizer", optimizer)  # of Accelerate's wrapper
+    own = inner(optimizer)
     # What GradScaler asks for; torch has no public name for it.
-    supported = getattr(inner, "_step_supports_amp_scaling", False)
-    sharded = any(isinstance(p, DTensor) for group in inner.param_groups for p in group["params"])
-    return bool(supported) and all(group.get("fused") for group in inner.param_groups) and not sharded
+    supported = getattr(own, "_step_supports_amp_scaling", False)
+    sharded = any(isinstance(p, DTensor) for p in changed(own))
+    return bool(supported) and all(group.get("fused") for group in own.param_groups) and not sharded

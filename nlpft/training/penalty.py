@@ -3,7 +3,8 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+
+from nlpft.training.optimizers import changed
 
 
 def add_penalties(optimizer: torch.optim.Optimizer, l1: float = 0.0, l2: float = 0.0, l2_sp: float = 0.0) -> None:
@@ -13,11 +14,11 @@ def add_penalties(optimizer: torch.optim.Optimizer, l1: float = 0.0, l2: float =
     before, and the loss that is reported is without penalties. Call it before a checkpoint is loaded: pretrained weights are what
     l2_sp pulls to.
     """
-    start = {p: p.detach().clone() for p in _trained(optimizer)} if l2_sp else {}
+    start = {p: p.detach().clone() for p in changed(optimizer)} if l2_sp else {}
 
     @torch.no_grad()
     def before_step(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        for weight in _trained(optimizer):
+        for weight in changed(optimizer):
             if weight.grad is None:
                 continue
             if weight.ndim >= 2 and l1:
@@ -29,7 +30,3 @@ def add_penalties(optimizer: torch.optim.Optimizer, l1: float = 0.0, l2: float =
 
     if l1 or l2 or l2_sp:
         optimizer.register_step_pre_hook(before_step)
-
-
-def _trained(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [p for group in optimizer.param_groups for p in group["params"]]

@@ -9,6 +9,7 @@ from torch import nn
 from nlpft.errors import ConfigError
 from nlpft.models.noise import add_neftune, set_dropout
 from nlpft.training.average import averaged, keep_average
+from nlpft.training.optimizers import inner
 from nlpft.training.penalty import add_penalties
 
 __all__ = ["RegularizeConfig", "add_noise", "attach", "averaged", "check"]
@@ -57,7 +58,7 @@ def attach(optimizer: Any, config: RegularizeConfig) -> None:
     Call it when models are sharded and checkpoints are not loaded yet.
     """
     check(config)
-    inner = getattr(optimizer, "optimizer", optimizer)
-    add_penalties(inner, config.l1, config.l2, config.l2_sp)
+    own = inner(optimizer)
+    add_penalties(own, config.l1, config.l2, config.l2_sp)
     if config.average:
-        keep_average(inner, config.average)
+        keep_average(own, config.average)

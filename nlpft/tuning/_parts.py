@@ -1,12 +1,12 @@
 """Which weights train, where a method picks them among the model's own."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
 
-from nlpft.errors import ConfigError
+from nlpft.errors import ConfigError, some
 
 
 def train_only(model: nn.Module, wanted: Callable[[str], bool]) -> nn.Module:
@@ -22,13 +22,8 @@ def matching(model: nn.Module, patterns: Sequence[str]) -> set[str]:
     found = {pattern: {name for name in names if fnmatchcase(name, pattern)} for pattern in patterns}
     for pattern, matched in found.items():
         if not matched:
-            raise ConfigError(f"tuning.patterns {pattern!r}: no weight has such a name; there are {some(names)}")
+            raise ConfigError(f"tuning.patterns {pattern!r}: no weight has such a name; there are {some(names, 12)}")
     return set().union(*found.values())
-
-
-def some(names: Collection[str], most: int = 12) -> str:
-    """The first of `names`, for a message."""
-    return ", ".join(list(names)[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def head_names(model: Any) -> set[str]:
