@@ -12,7 +12,7 @@ from nlpft.recipes_dir import recipe_names, recipes_dir
 from nlpft.rundir import RunDir
 from nlpft.training.environment import differences, software
 
-LAUNCHED = {"NO", "MULTI_CPU", "MULTI_GPU"}  # distributed types that the number of processes tells
+LAUNCHED = {"NO", "MULTI_CPU", "MULTI_GPU"}  # distributed types for which the number of processes is enough
 
 
 def repeat(folder: str, options: Sequence[str], more: Sequence[str]) -> tuple[list[str], Path, list[str]]:
@@ -39,9 +39,9 @@ def repeat(folder: str, options: Sequence[str], more: Sequence[str]) -> tuple[li
 def _launch(before: dict[str, Any], folder: str) -> list[str]:
     """Options of `accelerate launch` under which a run computes as the one that wrote `before`."""
     launch = before["launch"]
-    if launch["distributed_type"] not in LAUNCHED:
+    if launch["distributed_type"] not in LAUNCHED or launch["machines"] > 1:
         raise ConfigError(
-            f"{folder}: ran under {launch['distributed_type']}; give its launch file again: "
+            f"{folder}: ran under {launch['distributed_type']}, machines: {launch['machines']}; give its launch file again: "
             f"nlpft train --config_file FILE --from {folder}"
         )
     given = {

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import os
 import platform
 import sys
 from collections.abc import Iterator
@@ -167,6 +168,7 @@ def environment(accelerator: Accelerator, seed: int, data: dict[str, Any]) -> di
         "launch": {
             "device_type": accelerator.device.type,
             "distributed_type": accelerator.distributed_type.value,
+            "machines": accelerator.num_processes // int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes)),
             "mixed_precision": accelerator.mixed_precision,
         },
         "seed": seed,

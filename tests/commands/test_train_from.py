@@ -62,7 +62,7 @@ def test_what_is_no_run_is_refused(tmp_path, capsys):
 
 
 SOFTWARE = {"python": "3.11", "packages": {}, "commit": None, "changed": None}
-LAUNCH = {"device_type": "cuda", "distributed_type": "MULTI_GPU", "mixed_precision": "bf16"}
+LAUNCH = {"device_type": "cuda", "distributed_type": "MULTI_GPU", "machines": 1, "mixed_precision": "bf16"}
 
 
 @pytest.fixture
@@ -99,14 +99,18 @@ def test_a_run_is_launched_as_it_was_unless_launch_options_say_otherwise(noted):
 
 
 def test_a_run_on_the_cpu_stays_there(noted):
-    cpu = {"device_type": "cpu", "distributed_type": "NO", "mixed_precision": "no"}
+    cpu = {**LAUNCH, "device_type": "cpu", "distributed_type": "NO", "mixed_precision": "no"}
     options, *_ = train.split(["--from", noted(launch=cpu, processes=1)])
     assert options == ["--cpu", "--num_processes", "1", "--num_cpu_threads_per_process", "3", "--mixed_precision", "no"]
 
 
-def test_sharded_weights_want_their_launch_file(noted):
-    run = noted(launch={**LAUNCH, "distributed_type": "FSDP"})
-    with pytest.raises(ConfigError, match="ran under FSDP; give its launch file again: nlpft train --config_file FILE"):
+@pytest.mark.parametrize(
+    ("launch", "said"),
+    [({"distributed_type": "FSDP"}, "ran under FSDP, machines: 1"), ({"machines": 2}, "MULTI_GPU, machines: 2")],
+)
+def test_sharded_weights_and_several_machines_want_their_launch_file(launch, said, noted):
+    run = noted(launch={**LAUNCH, **launch})
+    with pytest.raises(ConfigError, match=f"{said}; give its launch file again: nlpft train --config_file FILE"):
         train.split(["--from", run])
     assert train.split(["--config_file", "fsdp2.yaml", "--from", run])[0] == ["--config_file", "fsdp2.yaml"]
 

@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.tracking import GeneralTracker
+from accelerate.utils import DistributedType
 from rich.console import Console
 
 from nlpft.rundir import RunDir
@@ -153,11 +154,19 @@ def test_the_environment_says_what_changes_the_arithmetic(monkeypatch):
     facts = {"train": {"folder": "data", "fingerprint": "ab"}, "eval": {"folder": "other"}}
     said = log.environment(Accelerator(cpu=True), 3, facts)
     assert (said["recipe"], said["command"][1:], said["seed"]) == ("/home/me/mine.py", ["--seed", "3"], 3)
-    assert said["launch"] == {"device_type": "cpu", "distributed_type": "NO", "mixed_precision": "no"}
+    assert said["launch"] == {"device_type": "cpu", "distributed_type": "NO", "machines": 1, "mixed_precision": "no"}
     assert (said["processes"], said["threads"], said["devices"]) == (1, torch.get_num_threads(), 0)
     assert said["packages"]["torch"] == torch.__version__
     assert said["data"] == {"train": "ab", "eval": None}
     assert json.loads(json.dumps(said)) == said
+
+
+def test_the_environment_counts_machines(monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    accelerator = SimpleNamespace(
+        device=torch.device("cpu"), num_processes=4, mixed_precision="no", distributed_type=DistributedType.MULTI_CPU
+    )
+    assert log.environment(accelerator, 0, {})["launch"]["machines"] == 2
 
 
 def test_a_resumed_run_writes_its_lines_once(tmp_path):
