@@ -22,7 +22,7 @@ from nlpft.models.compute import ComputeConfig, compiles, prepare
 from nlpft.models.forward import check_isolation
 from nlpft.models.load import autocast, context, load_tokenizer, save_model, weight_type
 from nlpft.rundir import RunDir
-from nlpft.training import checkpoint, fit, method, preflight, regularize
+from nlpft.training import checkpoint, fit, flops, method, preflight, regularize
 from nlpft.training.bad_steps import BadStepConfig, BadSteps, rescued
 from nlpft.training.checkpoint import CheckpointConfig
 from nlpft.training.interrupt import Interrupts
@@ -98,7 +98,7 @@ def main(cfg: Config) -> Best:
     if newest:
         state = checkpoint.load(accelerator, newest, model, optimizer)
         best, first_step = Best(cfg.patience, **state["best"]), state["step"]
-    log = RunLog.start(accelerator, run, cfg, max_steps, first_step)
+    log = RunLog.start(accelerator, run, cfg, max_steps, first_step, flops.per_token(model, train.lengths))
     log.left_out(train, held_out)
     log.say(method.described(optimizer, cfg.optim.lr))
 

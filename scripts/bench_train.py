@@ -99,15 +99,10 @@ def make_model(job: Job, attention: str, half: bool) -> Any:
     return model
 
 
-def flops_per_token(model: Any, job: Job, data: list[dict[str, list[int]]]) -> float:
-    """Useful operations on a token: every weight but the embeddings, and causal attention; a frozen weight has no gradient."""
-    shape, lengths = SHAPES[job.shape], [len(row["input_ids"]) for row in data]
-    weights = sum(p.numel() for name, p in model.named_parameters() if "lora_" not in name)
-    if not shape.get("tie_word_embeddings"):
-        weights -= shape["vocab_size"] * shape["hidden_size"]
-    context = sum(n * n for n in lengths) / sum(lengths)
-    attention = shape["num_hidden_layers"] * shape["num_attention_heads"] * shape["head_dim"] * context
-    return 6 * (weights + attention) * (2 / 3 if job.method == "lora" else 1)
+def lengths(data: list[dict[str, list[int]]]) -> Any:
+    import numpy as np
+
+    return np.array([len(row["input_ids"]) for row in data])
 
 
 def run_nlpft(job: Job, data: list[dict[str, list[int]]], options: argparse.Namespace) -> dict[str, Any]:
@@ -123,6 +118,7 @@ def run_nlpft(job: Job, data: list[dict[str, list[int]]], options: argparse.Name
     from nlpft.models.forward import check_isolation
     from nlpft.models.load import is_sharded
     from nlpft.training.distributed import prepared
+    from nlpft.training.flops import per_token
     from nlpft.training.loop import OneLate, StepSettings, to_device, train_steps
     from nlpft.training.optim import OptimConfig, build_optimizer, trainable_in_float32
 
@@ -131,7 +127,7 @@ def run_nlpft(job: Job, data: list[dict[str, list[int]]], options: argparse.Name
     accelerator = Accelerator(cpu=not cuda, mixed_precision="bf16" if half else None)
     tuning, objective = plugins.load("tuning", job.method), plugins.load("objectives", "causal_lm")
     model = tuning.apply(make_model(job, "sdpa", half), tuning.Config())
-    flops = flops_per_token(model, job, data)
+    flops = per_token(model, lengths(data))
     compute = ComputeConfig(
         attention=options.attention, compile=options.compile, keep_activations=job.keep, **SUITES[options.one].settings
     )
@@ -186,9 +182,10 @@ def run_trl(job: Job, data: list[dict[str, list[int]]], options: argparse.Namesp
     from transformers import PreTrainedTokenizerFast, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
+    from nlpft.training.flops import per_token
+
     cuda = torch.cuda.is_available()
     model = make_model(job, SUITES[options.one].settings["attention"] if cuda else "sdpa", cuda)
-    flops = flops_per_token(model, job, data)
     words = Tokenizer(models.WordLevel({"<pad>": 0, "<eos>": 1, "<unk>": 2}, unk_token="<unk>"))
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
     micro = job.micro or job.packs
@@ -231,6 +228,7 @@ def run_trl(job: Job, data: list[dict[str, list[int]]], options: argparse.Namesp
     trainer.add_callback(Clock())
     trainer.train()
     skip = job.steps // 3 + 1
+    flops = per_token(trainer.accelerator.unwrap_model(trainer.model), lengths(data))
     result = measured(sum(tokens[skip:]), sum(seconds[skip:]), flops, options)
     return result | {"first_step_s": round(first[0] - START)}
 

@@ -17,7 +17,7 @@ nlpft train [LAUNCH OPTIONS] RECIPE [SETTINGS]
 nlpft train [LAUNCH OPTIONS] --from RUN [SETTINGS]
 
 RECIPE            one of those below, or a .py file of your own (`nlpft copy RECIPE` makes one to begin with)
-RUN               a run's folder: the same recipe, settings and data again, checked; further settings win
+RUN               a run's folder: its recipe, settings, data and launch again, checked; what else is given wins
 SETTINGS          the recipe's: `nlpft train RECIPE --help` shows them all
 LAUNCH OPTIONS    how many processes and where, as in `accelerate launch` (`accelerate launch --help` shows them all);
                   without any: every GPU of this machine or, where there is none, one process on the CPU
@@ -77,12 +77,17 @@ def usage() -> str:
 def split(words: Sequence[str]) -> tuple[list[str], Path, list[str]]:
     """(launch options, file of the recipe, the recipe's settings).
 
-    The recipe is the first word that is a recipe's name or ends in .py, or that of the run behind --from.
+    The recipe is the first word that is a recipe's name or ends in .py, or that of the run behind --from,
+    whose own launch options and settings come then too.
     Raises ConfigError where there is none.
     """
     for at, word in enumerate(words):
-        if word == "--from" and at + 1 < len(words):
-            return list(words[:at]), *repeat(words[at + 1], list(words[at + 2 :]))
+        if word == "--from":
+            if at + 1 == len(words):
+                raise ConfigError("--from needs the folder of a run behind it")
+            return repeat(words[at + 1], words[:at], words[at + 2 :])
+        if word.startswith("--from="):
+            return repeat(word.partition("=")[2], words[:at], words[at + 1 :])
         if word in recipe_names():
             return list(words[:at]), recipes_dir() / f"{word}.py", list(words[at + 1 :])
         if word.endswith(".py"):

@@ -98,6 +98,11 @@ class PackedData:
         self.longest = -(-int(lengths[self.rows].max()) // 128) * 128  # tokens; tiles of attention kernels
         self.num_packs = len(pack(lengths[self.rows], max_length))
 
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row that is seen, [rows]."""
+        return self.columns.lengths[self.rows]
+
     def places(self, rows: Sequence[int]) -> list[str]:
         """Where `rows` (numbers) came from: `file:row`."""
         if "source" not in self.table.column_names:

@@ -3,10 +3,11 @@
 import contextlib
 import json
 import math
+import os
 import platform
-import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self, TextIO
 
@@ -20,34 +21,44 @@ from nlpft.data import store
 from nlpft.data.loader import PackedData
 from nlpft.errors import some
 from nlpft.files import write_text
-from nlpft.recipes_dir import recipes_dir
 from nlpft.rundir import RunDir
 from nlpft.training import tracking
+from nlpft.training.environment import recipe, software
+from nlpft.training.flops import peak
 from nlpft.training.loop import StepReport
-from nlpft.versions import version
 
 SHOWN = 8  # rows that a message names
-PACKAGES = ("nlpft", "torch", "transformers", "peft", "accelerate", "tokenizers", "numpy", "pyarrow")
+LINES = 10  # of progress that a run writes where there is no terminal
+PERIOD = 600.0  # seconds, over which the time left is estimated: a step may take minutes
 
 
 class RunLog:
     """One run's records; on processes other than the main one it does nothing."""
 
-    def __init__(self, accelerator: Accelerator, path: Path, max_steps: int, first_step: int = 0) -> None:
+    def __init__(
+        self, accelerator: Accelerator, path: Path, max_steps: int, first_step: int = 0, flops: float = 0.0
+    ) -> None:
         self.accelerator = accelerator
+        most = peak(accelerator.device) if flops else None
+        self.full = most * accelerator.num_processes / flops if most else None  # tokens/s at full utilisation
         self.main = accelerator.is_main_process
         self.console = Console(stderr=True, quiet=not self.main)
         self.max_steps, self.first_step, self.path = max_steps, first_step, path
         self.file: TextIO | None = None  # open while `running`
 
     @classmethod
-    def start(cls, accelerator: Accelerator, run: RunDir, cfg: Any, max_steps: int, first: int) -> Self:
-        """Write down what is about to run (`cfg`: a recipe's settings), and on which data; `first` steps of it are done."""
+    def start(
+        cls, accelerator: Accelerator, run: RunDir, cfg: Any, max_steps: int, first: int, flops: float = 0.0
+    ) -> Self:
+        """Write down what is about to run (`cfg`: a recipe's settings), and on which data; `first` steps of it are done.
+
+        flops: useful operations on a token (flops.per_token), of which utilisation is reckoned; 0: not known.
+        """
         if accelerator.is_main_process:
             data = {name: store.facts(folder) for name in ("train", "eval") if (folder := getattr(cfg.data, name))}
-            run.start(config.dump(cfg), environment(cfg.seed, accelerator.num_processes), data)
+            run.start(config.dump(cfg), environment(accelerator, cfg.seed, data), data)
         accelerator.wait_for_everyone()
-        log = cls(accelerator, run.metrics, max_steps, first)
+        log = cls(accelerator, run.metrics, max_steps, first, flops)
         tracking.start(accelerator, config.flat_text(cfg), log.say)
         return log
 
@@ -61,7 +72,8 @@ class RunLog:
             TextColumn("{task.fields[state]}"),
             TimeRemainingColumn(),
         ]
-        self.progress = Progress(*columns, console=self.console, disable=not self.main or not self.console.is_terminal)
+        hidden = not self.main or not self.console.is_terminal
+        self.progress = Progress(*columns, console=self.console, disable=hidden, speed_estimate_period=PERIOD)
         self.task = self.progress.add_task("train", total=self.max_steps, completed=self.first_step, state="")
         if self.main:
             keep_until(self.path, self.first_step)
@@ -84,13 +96,20 @@ class RunLog:
     def step(self, of: StepReport) -> None:
         """A training step: the bar moves; without a terminal a line now and then."""
         report = of.numbers()
-        self.write("train", report)
         speed = report["tokens"] / report["seconds"]
-        state = f"loss {report['loss']:.3f}  lr {report['lr']:.1e}  {speed:,.0f} tokens/s"
+        if self.full:
+            report["utilisation"] = round(speed / self.full, 4)
+        self.write("train", report)
+        state = described(report, speed)
         self.progress.update(self.task, completed=report["step"], state=state)
-        every = max(1, self.max_steps // 10)
+        every = max(1, self.max_steps // LINES)
         if not self.console.is_terminal and (report["step"] % every == 0 or report["step"] == self.max_steps):
-            self.say(f"step {report['step']}/{self.max_steps}  {state}")
+            self.say(f"step {report['step']}/{self.max_steps}  {state}{self.left()}")
+
+    def left(self) -> str:
+        """Time to the last step, once that can be told; the bar has its own column for it."""
+        seconds = self.progress.tasks[self.task].time_remaining
+        return f"  {timedelta(seconds=round(seconds))} left" if seconds else ""
 
     def evaluation(self, step: int, loss: float, targets: int, best: bool) -> None:
         """A measurement of the held-out loss, in nats per target."""
@@ -114,6 +133,16 @@ class RunLog:
         self.console.print(text, highlight=False, soft_wrap=True)
 
 
+def described(report: dict[str, Any], speed: float) -> str:
+    """A training step in a few words; speed: tokens/s. Utilisation and memory stand there where they are known."""
+    parts = [f"loss {report['loss']:.3f}", f"lr {report['lr']:.1e}", f"{speed:,.0f} tokens/s"]
+    if "utilisation" in report:
+        parts.append(f"{report['utilisation']:.0%} of peak")
+    if report["memory_gib"]:
+        parts.append(f"{report['memory_gib']:.1f} GiB")
+    return "  ".join(parts)
+
+
 def keep_until(path: Path, step: int) -> None:
     """Drop the lines of metrics.jsonl after `step`: a resumed run writes them again."""
     if path.exists():
@@ -122,34 +151,31 @@ def keep_until(path: Path, step: int) -> None:
         write_text(path, "".join(kept))
 
 
-def environment(seed: int, processes: int = 1) -> dict[str, Any]:
-    """Versions, device, processes and seed: what it takes, with the configuration and the data, to repeat a run."""
-    cuda = torch.cuda.is_available()
+def environment(accelerator: Accelerator, seed: int, data: dict[str, Any]) -> dict[str, Any]:
+    """What it takes, with the configuration, to repeat a run: recipe, software, devices, seed, and what changes arithmetic.
+
+    data: facts of each dataset by its name, of which the fingerprints are taken.
+    """
+    cuda = accelerator.device.type == "cuda"
     return {
         "recipe": recipe(),
         "command": sys.argv,
-        "python": platform.python_version(),
+        **software(),
         "platform": platform.platform(),
-        "device": torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine(),
+        "device": torch.cuda.get_device_name(accelerator.device) if cuda else processor(),
         "devices": torch.cuda.device_count() if cuda else 0,
-        "processes": processes,
+        "processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),
-        "packages": {name: version(name) for name in PACKAGES},
-        "commit": commit(),
+        "launch": {
+            "device_type": accelerator.device.type,
+            "distributed_type": accelerator.distributed_type.value,
+            "machines": accelerator.num_processes // int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes)),
+            "mixed_precision": accelerator.mixed_precision,
+        },
         "seed": seed,
+        "data": {name: facts.get("fingerprint") for name, facts in data.items()},
     }
 
 
-def recipe() -> str:
-    """Name of the recipe that runs, or its file where it is no recipe of nlpft's."""
-    file = Path(sys.argv[0]).resolve()
-    return file.stem if file.parent == recipes_dir().resolve() else str(file)
-
-
-def commit() -> str | None:
-    """The commit of the folder that nlpft runs from, if it is a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
+def processor() -> str:
+    return platform.processor() or platform.machine()

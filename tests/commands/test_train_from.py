@@ -6,6 +6,9 @@ import pytest
 import tiny
 
 from nlpft import cli
+from nlpft.commands import _again, train
+from nlpft.errors import ConfigError
+from nlpft.recipes_dir import recipes_dir
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +59,89 @@ def test_other_data_under_the_same_name_is_refused(run, capsys):
 def test_what_is_no_run_is_refused(tmp_path, capsys):
     assert cli.main(["train", "--from", str(tmp_path)]) == 2
     assert "--from takes the folder of a run" in capsys.readouterr().err
+
+
+SOFTWARE = {"python": "3.11", "packages": {}, "commit": None, "changed": None}
+LAUNCH = {"device_type": "cuda", "distributed_type": "MULTI_GPU", "machines": 1, "mixed_precision": "bf16"}
+
+
+@pytest.fixture
+def noted(tmp_path, monkeypatch):
+    """The folder of a run that notes what a test wants it to; its data is in place."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "nlpft.json").write_text('{"fingerprint": "ab"}')
+    monkeypatch.setattr(_again, "software", lambda: SOFTWARE)
+
+    def note(fingerprint="ab", **environment):
+        run = tmp_path / "run"
+        run.mkdir()
+        before = {**SOFTWARE, "recipe": "sft", "processes": 2, "threads": 3, "launch": LAUNCH, **environment}
+        (run / "environment.json").write_text(json.dumps(before))
+        (run / "data.json").write_text(json.dumps({"train": {"folder": "data", "fingerprint": fingerprint}}))
+        return "run"
+
+    return note
+
+
+AS_IT_WAS = ["--num_processes", "2", "--num_cpu_threads_per_process", "3", "--mixed_precision", "bf16"]
+
+
+def test_a_run_is_launched_as_it_was_unless_launch_options_say_otherwise(noted):
+    run = noted()
+    settings = ["--config", "run/config.yaml", "--no_resume", "--output_dir", "run-again"]
+    assert train.split(["--from", run]) == (AS_IT_WAS, recipes_dir() / "sft.py", settings)
+    assert train.split(["--cpu", f"--from={run}", "--seed", "1"]) == (
+        ["--cpu"],
+        recipes_dir() / "sft.py",
+        [*settings, "--seed", "1"],
+    )
+
+
+def test_a_run_on_the_cpu_stays_there(noted):
+    cpu = {**LAUNCH, "device_type": "cpu", "distributed_type": "NO", "mixed_precision": "no"}
+    options, *_ = train.split(["--from", noted(launch=cpu, processes=1)])
+    assert options == ["--cpu", "--num_processes", "1", "--num_cpu_threads_per_process", "3", "--mixed_precision", "no"]
+
+
+@pytest.mark.parametrize(
+    ("launch", "said"),
+    [({"distributed_type": "FSDP"}, "ran under FSDP, machines: 1"), ({"machines": 2}, "MULTI_GPU, machines: 2")],
+)
+def test_sharded_weights_and_several_machines_want_their_launch_file(launch, said, noted):
+    run = noted(launch={**LAUNCH, **launch})
+    with pytest.raises(ConfigError, match=f"{said}; give its launch file again: nlpft train --config_file FILE"):
+        train.split(["--from", run])
+    assert train.split(["--config_file", "fsdp2.yaml", "--from", run])[0] == ["--config_file", "fsdp2.yaml"]
+
+
+def test_data_that_is_gone_is_refused_unless_other_data_is_named(noted, tmp_path):
+    run = noted()
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="data: not here any more"):
+        train.split(["--from", run])
+    assert train.split(["--from", run, "--data.train", "elsewhere"])[2][-1] == "elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"recipe": "/gone/mine.py"}, "/gone/mine.py: the run's recipe is gone"),
+        ({"fingerprint": "cd"}, "data: converted anew since that run"),
+    ],
+)
+def test_what_cannot_be_repeated_is_refused(environment, said, noted):
+    with pytest.raises(ConfigError, match=said):
+        train.split(["--from", noted(**environment)])
+
+
+def test_a_run_that_noted_too_little_is_refused_with_what_to_do(noted, tmp_path):
+    run = noted()
+    (tmp_path / run / "environment.json").write_text('{"packages": {}, "processes": 1, "threads": 1}')
+    with pytest.raises(ConfigError, match="did not note recipe, launch; begin a run like it by nlpft train RECIPE"):
+        train.split(["--from", run])
+
+
+def test_from_wants_a_folder():
+    with pytest.raises(ConfigError, match="--from needs the folder of a run"):
+        train.split(["--from"])
