@@ -22,7 +22,8 @@ run, rank = Path(given("--output_dir")), os.environ["RANK"]
 saved = run / "checkpoints"
 newest = max(saved.glob("step-*"), default=None) if "--resume" in sys.argv else None
 first = int(newest.name[-1]) if newest else 0
-while rank == "1" and not (run / f"done from {first}").exists():
+end = time.monotonic() + 60
+while rank == "1" and not (run / f"done from {first}").exists() and time.monotonic() < end:
     time.sleep(0.01)
 if rank == "0":
     saved.mkdir(parents=True, exist_ok=True)
