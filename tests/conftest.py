@@ -4,12 +4,17 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is loaded: workers that take all cores each wait for one another
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import processes
 import pytest
 import tiny
 
 from nlpft.errors import ModelError
 from nlpft.models import pretrained
+
+processes.no_survey()
 
 
 @pytest.fixture(scope="session")

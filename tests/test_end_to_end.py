@@ -14,7 +14,7 @@ SAMPLES = Path(__file__).parent.parent / "recipes" / "samples"
 def test_a_few_steps_teach_the_samples_skill(tmp_path, smollm2, capsys):
     train = [str(SAMPLES / name) for name in ("train_sharegpt.json", "train_alpaca.jsonl")]
     assert cli.main(["convert", *train, "-o", str(tmp_path / "train"), "--model", str(smollm2)]) == 0
-    rows = json.loads((SAMPLES / "heldout.json").read_text())[:24]
+    rows = json.loads((SAMPLES / "heldout.json").read_text())[:16]
     (tmp_path / "heldout.json").write_text(json.dumps(rows))
     run = tmp_path / "run"
     words = [
@@ -25,9 +25,9 @@ def test_a_few_steps_teach_the_samples_skill(tmp_path, smollm2, capsys):
         "--output_dir",
         str(run),
         "--max_steps",
-        "12",
+        "8",
     ]
-    words += ["--data.max_length", "384", "--data.packs_per_step", "1", "--optim.lr", "2e-3", "--tuning.rank", "8"]
+    words += ["--data.max_length", "256", "--data.packs_per_step", "1", "--optim.lr", "2e-3", "--tuning.rank", "8"]
     sft.main(config.parse(sft.Config, words))
     losses = [json.loads(line)["loss"] for line in (run / "metrics.jsonl").open()]
     assert losses[0] > 2

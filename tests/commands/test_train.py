@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import processes
 import pytest
 import tiny
 
@@ -109,7 +110,7 @@ def test_help_shows_usage_and_a_recipes_help_its_settings(capsys, monkeypatch):
     assert commands == [[sys.executable, str(SFT), "--help"]]
 
 
-def test_one_process_and_two_train_alike(tmp_path, tiny_folder, monkeypatch):
+def test_two_processes_train_as_one_does(tmp_path, tiny_folder, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     rows = [tiny.chat("word " * (1 + n % 9), f"reply {n} " * (1 + n % 7)) for n in range(20)]
     file = tiny.write_json(tmp_path / "rows.json", rows)
@@ -117,15 +118,14 @@ def test_one_process_and_two_train_alike(tmp_path, tiny_folder, monkeypatch):
     fixed = {"model": tiny_folder, "data.train": tmp_path / "data", "data.max_length": 128, "data.packs_per_step": 3,
              "max_steps": 3}  # fmt: skip
     settings = [str(word) for key, value in fixed.items() for word in (f"--{key}", value)]
-    losses = {}
-    for processes in (1, 2):
-        folder = tmp_path / f"run{processes}"
-        options = ["--cpu", "--num_processes", str(processes)]
-        assert cli.main(["train", *options, "sft", *settings, "--output_dir", str(folder)]) == 0
-        assert json.loads((folder / "environment.json").read_text())["processes"] == processes
-        losses[processes] = [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").open()]
-    assert len(losses[1]) == 3
-    assert losses[1] == pytest.approx(losses[2], rel=1e-4)
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert processes.here([sys.executable, str(SFT), *settings, "--output_dir", str(one)]) == 0
+    assert cli.main(["train", *TWO, "sft", *settings, "--output_dir", str(two)]) == 0
+    told = [json.loads((run / "environment.json").read_text())["processes"] for run in (one, two)]
+    assert told == [1, 2]
+    losses, others = ([json.loads(line)["loss"] for line in (run / "metrics.jsonl").open()] for run in (one, two))
+    assert len(losses) == 3
+    assert losses == pytest.approx(others, rel=1e-4)
 
 
 @pytest.mark.parametrize("options", [[], ["--cpu"], TWO], ids=" ".join)

@@ -2,6 +2,7 @@
 
 import json
 
+import processes
 import pytest
 import tiny
 
@@ -9,6 +10,15 @@ from nlpft import cli
 from nlpft.commands import _again, train
 from nlpft.errors import ConfigError
 from nlpft.recipes_dir import recipes_dir
+
+
+@pytest.fixture(scope="module", autouse=True)
+def recipes_in_this_process():
+    """What a command runs is told by its words; test_train.py has the processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "one_process", lambda: True)
+        patch.setattr(train, "follow", processes.here)
+        yield
 
 
 @pytest.fixture(scope="module")

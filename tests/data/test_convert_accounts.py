@@ -1,5 +1,6 @@
 """What selection, truncation and engines do to a row is accounted for, also where they meet."""
 
+import importlib
 import json
 import os
 import sys
@@ -190,17 +191,18 @@ def test_a_hit_on_a_file_that_was_cut_off_needs_the_same_leave(tmp_path, tokeniz
         convert([tmp_path / "rows.json"], tmp_path / "out", tokenizer, Options())
 
 
-def _ends(job):
-    return lambda number: os._exit(9) if number == 2 else number
-
-
-def test_a_process_that_is_killed_is_told_of_and_what_is_finished_is_kept(tmp_path):
+def test_a_process_that_is_killed_is_told_of_and_what_is_finished_is_kept(tmp_path, monkeypatch):
     from nlpft.files import resumable_folder
+
+    # not in this file: each process would load torch for what else it imports
+    (tmp_path / "ending.py").write_text("import os\ndef make(job): return lambda n: os._exit(9) if n == 2 else n\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    ending = importlib.import_module("ending")
 
     def convert_until_killed():
         with resumable_folder(tmp_path / "out", "key") as (_, parts):
             (parts / "000000.json").write_text("{}")
-            list(spread.spread(_ends, None, [(i,) for i in range(6)], 2))
+            list(spread.spread(ending.make, None, [(i,) for i in range(6)], 2))
 
     with pytest.raises(Interrupted, match="memory"):
         convert_until_killed()

@@ -3,12 +3,11 @@
 import json
 import re
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+import processes
 import pytest
 import sft
 import tiny
@@ -17,6 +16,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from nlpft import cli, config
+from nlpft.commands import verify_resume
 from nlpft.data.convert import Options, convert
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.errors import ConfigError, DataError, ModelError, RunExists
@@ -76,10 +76,6 @@ def test_losses_are_pinned(method, tmp_path, tiny_folder, dataset):
     assert got == pytest.approx(PINNED[method], rel=1e-4)
 
 
-def launched(*more: str, **options):
-    return subprocess.Popen([sys.executable, str(RECIPE), *more], stderr=subprocess.PIPE, text=True, **options)
-
-
 def wait_for(run: Path, steps: int) -> None:
     while not (run / "metrics.jsonl").exists() or len(metrics(run)) < steps:
         time.sleep(0.002)
@@ -117,14 +113,27 @@ def test_killed_at_any_step_and_resumed_a_run_ends_in_the_same_bits(method, tmp_
     assert not (tmp_path / "never").exists()
 
 
-def test_a_resume_that_forgets_something_is_found_out(tmp_path, tiny_folder, dataset, capfd):
-    shutil.copy(RECIPE, tmp_path / "forgets.py")
-    recipe = (tmp_path / "forgets.py").read_text()
+def test_a_resume_that_forgets_something_is_found_out(tmp_path, tiny_folder, dataset, monkeypatch, capfd):
+    recipe = RECIPE.read_text()
     begun = "train, score, max_steps, newest)\n"
     assert recipe.count(begun) == 1
     forgetful = recipe.replace(begun, f"{begun}    if newest:\n        optimizer.state.clear()\n")
     (tmp_path / "forgets.py").write_text(forgetful)
-    code = cli.main(["verify-resume", str(tmp_path / "forgets.py"), *words(tmp_path / "never", tiny_folder, dataset)])
+
+    def finish(command, run):
+        assert processes.here(command[3:]) == 0  # [python, -m, nlpft, train, RECIPE, *settings]
+
+    def cut(command, run):  # the kill itself is tested above
+        finish(command, run)
+        for step in (6, 8):
+            shutil.rmtree(run / "checkpoints" / f"step-{step:08d}", ignore_errors=True)
+
+    monkeypatch.setattr(verify_resume, "finish", finish)
+    monkeypatch.setattr(verify_resume, "kill", cut)
+    settings = ["--checkpoint.keep", "9"]
+    code = cli.main(
+        ["verify-resume", str(tmp_path / "forgets.py"), *words(tmp_path / "never", tiny_folder, dataset, *settings)]
+    )
     said = capfd.readouterr().out
     assert code == 1
     assert re.search(r"step \d: loss .* and .*", said)
@@ -134,11 +143,13 @@ def test_a_resume_that_forgets_something_is_found_out(tmp_path, tiny_folder, dat
 def test_a_signal_saves_first_and_a_resume_ends_in_the_same_bits(tmp_path, tiny_folder, dataset):
     more = ["--tuning.dropout", "0.3", "--checkpoint.every", "0", "--max_steps", "60"]
     whole = train(tmp_path / "whole", tiny_folder, dataset, *more)
-    child = launched(*words(tmp_path / "run", tiny_folder, dataset, *more))
+    command = [sys.executable, str(RECIPE), *words(tmp_path / "run", tiny_folder, dataset, *more)]
+    child = processes.start(command, tmp_path / "stderr")
     wait_for(tmp_path / "run", 3)
-    child.send_signal(signal.SIGTERM)
-    _, said = child.communicate(timeout=60)
-    assert child.returncode == 143
+    child.terminate()
+    child.join(60)
+    assert child.exitcode == 143
+    said = (tmp_path / "stderr").read_text()
     step = int(re.search(r"step (\d+) is saved, go on from it by --resume", said)[1])
     assert 3 <= step < 60
     assert metrics(tmp_path / "run")[-1]["step"] == step
@@ -148,29 +159,26 @@ def test_a_signal_saves_first_and_a_resume_ends_in_the_same_bits(tmp_path, tiny_
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_another_number_of_processes_goes_on_with_the_same_rows(tmp_path, tiny_folder, dataset):
+def test_any_number_of_processes_goes_on_with_the_same_rows(tmp_path, tiny_folder, dataset):
     more = ["--tuning.dropout", "0.3", "--checkpoint.every", "3", "--checkpoint.keep", "9"]
-    whole = train(tmp_path / "run", tiny_folder, dataset, *more)
-    for rest in (tmp_path / "run" / "checkpoints" / "step-00000006", tmp_path / "run" / "model"):
-        shutil.rmtree(rest)
-    launch = [sys.executable, "-m", "nlpft.cli", "train", "--cpu", "--num_processes", "2", "sft"]
-    done = [*launch, *words(tmp_path / "run", tiny_folder, dataset, *more, "--resume")]
-    subprocess.run(done, check=True, capture_output=True, timeout=300)
-    resumed = metrics(tmp_path / "run")
-    assert [m["targets"] for m in resumed] == [m["targets"] for m in whole]
-    assert losses(resumed) == pytest.approx(losses(whole), rel=1e-4)
+    whole = train(tmp_path / "1", tiny_folder, dataset, *more)
+    processes.run(train, 2, tmp_path / "2", tiny_folder, dataset, *more)
+    for before, after in ((1, 2), (2, 2), (2, 1)):
+        run = shutil.copytree(tmp_path / str(before), tmp_path / f"{before} then {after}")
+        shutil.rmtree(run / "checkpoints" / "step-00000006")
+        shutil.rmtree(run / "model")
+        resumed = processes.run(train, after, run, tiny_folder, dataset, *more, "--resume")[0]
+        assert [(m["step"], m["targets"]) for m in resumed] == [(m["step"], m["targets"]) for m in whole]
+        assert losses(resumed) == pytest.approx(losses(whole), rel=1e-4)
+        assert trained(run).keys() == trained(tmp_path / "1").keys()
 
 
 def test_two_processes_give_the_losses_of_one(tmp_path, tiny_folder, dataset):
     # 40 rows in 3 packs a step: the last step of an epoch is uneven, and one process has less than the other
     more = ["--data.eval", str(dataset), "--eval_every", "3", "--tuning.rank", "4"]
     one = train(tmp_path / "one", tiny_folder, dataset, *more)
-    # `accelerate launch --cpu` starts one process, whatever it is told: see nlpft/commands/_launch.py
-    launch = [sys.executable, "-m", "nlpft.cli", "train", "--cpu", "--num_processes", "2", "sft"]
-    subprocess.run(
-        [*launch, *words(tmp_path / "two", tiny_folder, dataset, *more)], check=True, capture_output=True, timeout=300
-    )
-    two = metrics(tmp_path / "two")
+    two = processes.run(train, 2, tmp_path / "two", tiny_folder, dataset, *more)[0]
+    assert json.loads((tmp_path / "two" / "environment.json").read_text())["processes"] == 2
     assert [(m["kind"], m["step"], m["targets"]) for m in one] == [(m["kind"], m["step"], m["targets"]) for m in two]
     assert losses(one) == pytest.approx(losses(two), rel=1e-4)
     assert losses(one, "eval") == pytest.approx(losses(two, "eval"), rel=1e-4)
@@ -251,12 +259,12 @@ def test_a_resume_with_other_settings_is_refused(tmp_path, tiny_folder, dataset)
         train(tmp_path / "run", tiny_folder, dataset, "--max_steps", "2", "--resume", "--optim.lr", "0.5")
 
 
-def test_a_user_error_exits_with_2_and_no_traceback(tmp_path, tiny_folder, dataset):
+def test_a_user_error_exits_with_2_and_no_traceback(tmp_path, tiny_folder, dataset, capfd):
     command = [sys.executable, str(RECIPE), *words(tmp_path / "run", tiny_folder, dataset, "--optim.lrr", "1")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "--optim.lr" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert processes.here(command) == 2
+    said = capfd.readouterr().err
+    assert "--optim.lr" in said
+    assert "Traceback" not in said
 
 
 def test_a_dataset_of_another_tokenizer_is_refused(tmp_path, tiny_folder, dataset):
