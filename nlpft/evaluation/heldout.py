@@ -6,6 +6,7 @@ Rows go through the same reader, template and tokenizer as training data, so tha
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +152,7 @@ def _answers(
         return [tokenizer.decode(np.array(ids, np.int32)) for _, ids in found]
 
     asked = [[(data.prompts[i], limits[i]) for i in batch] for batch in batches]
-    parts = answered(asked, f"answers until {data.stop}", write, kept, progress)
+    parts = answered(asked, f"answers until {data.stop}", lambda batch: partial(write, batch), kept, progress)
     written = {i: text for batch, part in zip(batches, parts, strict=True) for i, text in zip(batch, part, strict=True)}
     return [written[i] for i in range(len(order))]
 
@@ -162,9 +163,11 @@ def row_losses(model: nn.Module, columns: Columns, kept: Kept | None = None) -> 
     packs = [list(rows) for rows in pack(columns.lengths, max(PACK, int(columns.lengths.max())))]
     contents = [[[part.tolist() for part in columns.row(i)] for i in rows] for rows in packs]
     asked = [[number, *rows] for number, rows in enumerate(contents)]
-    found = answered(
-        asked, "loss", lambda batch: _pack_losses(model, columns, packs[batch[0]]), kept or Kept(None, ""), _nothing
-    )
+
+    def begin(batch: Sequence[Any]) -> Callable[[], list[list[float]]]:
+        return partial(_pack_losses, model, columns, packs[batch[0]])
+
+    found = answered(asked, "loss", begin, kept or Kept(None, ""), _nothing)
     sums, counts = np.zeros(len(columns.lengths)), np.zeros(len(columns.lengths), np.int64)
     for rows, part in zip(packs, found, strict=True):
         sums[rows], counts[rows] = zip(*part, strict=True)

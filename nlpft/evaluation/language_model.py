@@ -2,9 +2,11 @@
 
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from lm_eval import utils
@@ -59,6 +61,11 @@ class PackedLM(HFLM):
         self.planned = planned_attention.serves(model)
         self._encoded: dict[str, list[int]] = {}
 
+    @cached_property
+    def max_length(self) -> int:
+        """Tokens that the model sees; lm-eval looks for it in the configuration anew for each request."""
+        return int(super().max_length)
+
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
         if add_special_tokens is None and not kwargs and string in self._encoded:
             return self._encoded[string]
@@ -106,13 +113,13 @@ class PackedLM(HFLM):
         assert context
         return Scored((context + continuation)[-(self.max_length + 1) :][:-1], continuation)
 
-    def _scores(self, batch: Sequence[Scored]) -> list[Any]:
+    def _scores(self, batch: Sequence[Scored]) -> Callable[[], list[Any]]:
         if self.planned:
-            return [list(score) for score in scoring.scores(self.model, batch)]
+            end = scoring.begin(self.model, batch)
+            return lambda: [list(score) for score in end()]
         pairs = [((r.inputs + r.targets[-1:])[: -len(r.targets)], r.targets) for r in batch]
-        return [
-            list(x) for x in super()._loglikelihood_tokens([(("", ""), *pair) for pair in pairs], disable_tqdm=True)
-        ]
+        found = super()._loglikelihood_tokens([(("", ""), *pair) for pair in pairs], disable_tqdm=True)
+        return lambda: [list(x) for x in found]
 
     def _attention(self) -> contextlib.AbstractContextManager[None]:
         return planned_attention.using(self.model) if self.planned else contextlib.nullcontext()
@@ -142,10 +149,10 @@ class PackedLM(HFLM):
         until = handle_stop_sequences(settings["until"], eos=eos)
         return Written(self.tok_encode(text)[-(self.max_length - limit) :], until, limit)
 
-    def _write(self, batch: Sequence[tuple[list[int], list[str], int]]) -> list[str]:
+    def _write(self, batch: Sequence[tuple[list[int], list[str], int]]) -> Callable[[], list[str]]:
         rows = [Written(*row) for row in batch]
         ids = self.write(self, rows)
-        return [
+        return lambda: [
             postprocess_generated_text(self.tok_decode(found), row.until, None)
             for row, found in zip(rows, ids, strict=True)
         ]
@@ -154,16 +161,34 @@ class PackedLM(HFLM):
     def _encoding(self, texts: Sequence[str]) -> Iterator[None]:
         """Within it `tok_encode` knows `texts`: encoding them together takes a fraction of the time."""
         begin = self.tokenizer.decode(self.prefix_token_id)
+        encode = _on_all_cores(self.tokenizer)
         for begun in (True, False):
             group = [text for text in dict.fromkeys(texts) if text and has_bos_prefix(text, begin) == begun]
             special = False if begun else self.add_bos_token
             options = {} if special is None else {"add_special_tokens": special}
             if group:
-                self._encoded |= zip(group, self.tokenizer(group, **options)["input_ids"], strict=True)
+                self._encoded |= zip(group, encode(group, **options)["input_ids"], strict=True)
         try:
             yield
         finally:
             self._encoded = {}
+
+
+def _on_all_cores(tokenizer: Any) -> Callable[..., Any]:
+    """`tokenizer` with the threads of `tokenizers`, switched off elsewhere for the sake of forks; here nothing forks."""
+
+    def encode(texts: list[str], **options: Any) -> Any:
+        before = os.environ.get("TOKENIZERS_PARALLELISM")
+        os.environ["TOKENIZERS_PARALLELISM"] = "true"
+        try:
+            return tokenizer(texts, **options)
+        finally:
+            if before is None:
+                del os.environ["TOKENIZERS_PARALLELISM"]
+            else:
+                os.environ["TOKENIZERS_PARALLELISM"] = before
+
+    return encode
 
 
 def _texts(context: str, continuation: str) -> tuple[str, ...]:

@@ -2,14 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
 from nlpft.models.load import device
+
+T = TypeVar("T")
 
 
 def process() -> PartialState:
@@ -57,13 +59,14 @@ def _read(folder: Path) -> dict[str, list[Any]]:
 def answered(
     batches: Sequence[Sequence[Any]],
     kind: str,
-    answer: Callable[[Sequence[Any]], list[Any]],
+    begin: Callable[[Sequence[Any]], Callable[[], list[Any]]],
     kept: Kept,
     progress: Callable[[int], Any],
 ) -> list[list[Any]]:
     """The answers to each batch: kept ones, and the rest computed, each batch by one process. All processes get all of them.
 
-    The batches, and so the numbers, do not depend on how many processes there are. progress: told how many questions are done.
+    The batches, and so the numbers, do not depend on how many processes there are. begin: of a batch gives what waits for its
+    answers, and is asked for them when the next batch has been begun. progress: told how many questions are done.
     """
     state = process()
     keys = [kept.key(kind, batch) for batch in batches]
@@ -71,10 +74,21 @@ def answered(
     todo = [key for key in unique if key not in kept.answers]
     progress(sum(len(batch) for key, batch in zip(keys, batches, strict=True) if key in kept.answers))
     own = todo[state.process_index :: state.num_processes]
-    for key in own:
-        kept.add(key, answer(unique[key]))
+    begun = ((key, begin(unique[key])) for key in own)
+    for key, answers in one_late(begun):
+        kept.add(key, answers())
         progress(len(unique[key]) * state.num_processes)
     if state.num_processes > 1:
-        for key, answers in gather_object([(key, kept.answers[key]) for key in own]):
-            kept.answers[key] = answers
+        for key, found in gather_object([(key, kept.answers[key]) for key in own]):
+            kept.answers[key] = found
     return [kept.answers[key] for key in keys]
+
+
+def one_late(items: Iterator[T]) -> Iterator[T]:
+    """Each of `items` when the next one has been made."""
+    held: list[T] = []
+    for item in items:
+        held.append(item)
+        if len(held) > 1:
+            yield held.pop(0)
+    yield from held

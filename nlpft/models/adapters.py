@@ -39,6 +39,15 @@ def fold(model: nn.Module) -> nn.Module:
     return model
 
 
+def all_folded(model: nn.Module) -> bool:
+    """Whether every adapted layer of `model`, if there are any, computes by this file."""
+    if not hasattr(model, "peft_config"):
+        return True
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return all(is_folded(module) for module in model.modules() if isinstance(module, BaseTunerLayer))
+
+
 def _is_plain(module: Any) -> bool:
     return (
         not module.lora_variant

@@ -64,10 +64,12 @@ def compile_blocks(model: nn.Module, keep_activations: float = 1.0) -> None:
 
     # In multiples of what compiled code would keep anyway; the partitioner looks for the cheapest to compute again.
     partitioner.activation_memory_budget = keep_activations
+    # PEFT's own forward of what is not folded, such as DoRA's, is no code that can be taken as one graph.
+    whole = adapters.all_folded(model)
     for block in blocks(model):
         vars(block).pop("forward", None)
         # Not the whole call: FSDP2 hangs its gathering of weights on it, which no compiler can take as one graph.
-        block.forward = torch.compile(block.forward, fullgraph=True, dynamic=False)
+        block.forward = torch.compile(block.forward, fullgraph=whole, dynamic=False)
 
 
 def checkpoint_blocks(model: Any, keep_activations: float) -> None:

@@ -74,9 +74,9 @@ def weight_type(dtype: str) -> torch.dtype:
     return DTYPES[dtype]
 
 
-def autocast(dtype: str) -> str | None:
-    """Accelerate's mixed precision for weights of the type called `dtype`; None: as the launcher says."""
-    return "bf16" if weight_type(dtype) == torch.bfloat16 else None
+def autocast(dtype: str) -> str:
+    """Accelerate's mixed precision for weights of the type called `dtype`, whatever the launcher says of it."""
+    return "bf16" if weight_type(dtype) == torch.bfloat16 else "no"
 
 
 def adapter_base(folder: Path) -> str | None:

@@ -17,7 +17,9 @@ KEY = "average"
 
 
 def keep_average(optimizer: torch.optim.Optimizer, decay: float) -> None:
-    """After each step: average = decay * average + (1 - decay) * weight; it begins as the weight behind its first step.
+    """After each step: average = decay * average + (1 - decay) * weight.
+
+    It begins as the weight behind the first step that was tried.
 
     A step that the device skips (`found_inf`) leaves the averages as they are.
     """

@@ -33,7 +33,7 @@ from nlpft.rundir import RunDir
 from nlpft.training.optimizers import changed
 
 STATE = "state.json"
-# Settings that a resume may change: none that decides weights, but for rounding.
+# Settings that a resume may change: they alter rounding (compute, float8 included), or what follows a step that was refused.
 FREE = (
     "resume",
     "output_dir",
@@ -105,11 +105,14 @@ def save(
 @contextlib.contextmanager
 def _made_together(accelerator: Accelerator, final: Path) -> Iterator[Path]:
     """`files.whole_folder` for all processes: the folder that the main one makes, renamed when all have written to it."""
-    with whole_folder(final) if accelerator.is_main_process else contextlib.nullcontext() as made:
-        (partial,) = broadcast_object_list([made])
-        assert partial is not None
-        yield partial
-        accelerator.wait_for_everyone()
+    try:
+        with whole_folder(final) if accelerator.is_main_process else contextlib.nullcontext() as made:
+            (partial,) = broadcast_object_list([made])
+            assert partial is not None
+            yield partial
+            accelerator.wait_for_everyone()
+    except OSError as error:
+        raise _unsaved(final, error.strerror or str(error)) from error
     accelerator.wait_for_everyone()
 
 
@@ -121,10 +124,14 @@ def _write(folder: Path, tensors: dict[str, Tensor], final: Path) -> None:
         first = _first(error)
         if not isinstance(first, OSError):
             raise
-        raise TrainingError(
-            f"{final}: cannot be saved ({first.strerror or first}); nothing of it is left, and older checkpoints are whole: make "
-            "room, or set checkpoint.keep lower, and --resume"
-        ) from error
+        raise _unsaved(final, first.strerror or str(first)) from error
+
+
+def _unsaved(final: Path, why: str) -> TrainingError:
+    return TrainingError(
+        f"{final}: cannot be saved ({why}); nothing of it is left, and older checkpoints are whole: make room, or set "
+        "checkpoint.keep lower, and --resume"
+    )
 
 
 def load(

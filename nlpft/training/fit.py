@@ -75,6 +75,11 @@ class Trial:
         except RuntimeError as error:
             if not should_reduce_batch_size(error):
                 raise
+            if is_sharded(self.model) and self.accelerator.num_processes > 1:  # the others wait for this one's weights
+                raise ConfigError(
+                    f"{packs} x {self.data.max_length} tokens do not fit into process {self.accelerator.process_index}; lower "
+                    "data.packs_per_micro_batch (the result stays the same) or compute.keep_activations"
+                ) from None
             fit = None
         self.optimizer.zero_grad()
         own.state.clear()
@@ -92,10 +97,11 @@ class Trial:
         middle = now(accelerator.device)
         if skips_on_device(self.optimizer):
             step_if(torch.zeros((), dtype=torch.bool, device=accelerator.device), self.optimizer)
-        else:
-            with kept(self.optimizer):
-                self.optimizer.step()
-        return middle - start, now(accelerator.device) - middle
+            return middle - start, now(accelerator.device) - middle
+        with kept(self.optimizer):
+            before = now(accelerator.device)
+            self.optimizer.step()
+            return middle - start, now(accelerator.device) - before
 
 
 def settled(trial: Trial, cfg: Any, max_steps: int) -> Any:
@@ -120,13 +126,25 @@ def settled(trial: Trial, cfg: Any, max_steps: int) -> Any:
 def fastest(trial: Trial, config: DataConfig) -> Fit | None:
     """The micro-batch that takes the least time for a pack, of those that fit; sizes are tried while they still gain."""
     best: Fit | None = None
+    before: Fit | None = None  # the one that best has beaten
     share = -(-config.packs_per_step // trial.accelerator.num_processes)
     for packs in sizes(share):
-        fit = trial.measure(packs)
+        if (
+            before
+            and best
+            and not everywhere(trial, grown(before, best, packs) <= ROOM * capacity(trial.accelerator.device))
+        ):
+            break
+        fit, before = trial.measure(packs), best
         if fit is None or not everywhere(trial, best is None or fit.for_a_pack() < BETTER * best.for_a_pack()):
             break
         best = fit
     return best
+
+
+def grown(one: Fit, two: Fit, packs: int) -> float:
+    """GiB that `packs` would take: what two smaller micro-batches took, continued as a line."""
+    return two.gib + (two.gib - one.gib) / (two.packs - one.packs) * (packs - two.packs)
 
 
 def everywhere(trial: Trial, holds: bool) -> bool:
@@ -197,10 +215,12 @@ def kept(optimizer: torch.optim.Optimizer) -> Iterator[None]:
     """Behind it the weights that `optimizer` changes are what they were before."""
     weights = changed(optimizer)
     before = [p.detach().to("cpu", copy=True) for p in weights]
-    yield
-    with torch.no_grad():
-        for weight, value in zip(weights, before, strict=True):
-            weight.copy_(value)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for weight, value in zip(weights, before, strict=True):
+                weight.copy_(value)
 
 
 def now(device: torch.device) -> float:

@@ -17,8 +17,13 @@ def recipes_in_this_process():
     """What a command runs is told by its words; test_train.py has the processes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "one_process", lambda: True)
-        patch.setattr(train, "follow", processes.here)
+        patch.setattr(train, "follow", lambda command: processes.here([command[0], *command[recipe_at(command) :]]))
         yield
+
+
+def recipe_at(command):
+    """Place of the recipe behind the launcher and its options, if it is there."""
+    return next(i for i, word in enumerate(command) if word.endswith("sft.py"))
 
 
 @pytest.fixture(scope="module")
