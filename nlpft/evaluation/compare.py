@@ -50,6 +50,9 @@ class Settings:
     """Of those draws."""
 
 
+DEFAULT = Settings()
+
+
 @dataclass(frozen=True)
 class Comparison:
     """One metric of one task, `other` against `base`, on the same `n` items.
@@ -107,12 +110,12 @@ class Comparison:
         return "%" if self.binary else "nats" if self.metric == "loss" else LOG_LIKELIHOODS.get(self.metric, "")
 
 
-def compare(base: Source, other: Source, settings: Settings = Settings()) -> list[Comparison]:
+def compare(base: Source, other: Source, settings: Settings = DEFAULT) -> list[Comparison]:
     """`compare_all` of a single other."""
     return compare_all(base, [other], settings)[0]
 
 
-def compare_all(base: Source, others: Sequence[Source], settings: Settings = Settings()) -> list[list[Comparison]]:
+def compare_all(base: Source, others: Sequence[Source], settings: Settings = DEFAULT) -> list[list[Comparison]]:
     """Each of `others` against `base` in every task, filter and metric that both have values of for each item.
 
     One correction covers them all. Raises DataError where a folder is no evaluation or two are not of the same items,

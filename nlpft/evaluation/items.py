@@ -82,7 +82,7 @@ def read(folder: Source) -> Evaluation:
     """The evaluation in `folder`: results.json and samples_TASK.jsonl. Raises DataError where it holds none."""
     if isinstance(folder, Evaluation):
         return folder
-    results = _results(folder)
+    said = results(folder)
     samples: dict[tuple[str, str], dict[int, Row]] = {}
     for path in sorted(folder.glob("samples_*.jsonl")):
         task = path.stem.removeprefix("samples_")
@@ -94,7 +94,21 @@ def read(folder: Source) -> Evaluation:
                     raise DataError(f"{path}:{number}: item {row['doc_id']} stands here twice; evaluate again")
     if not samples:
         raise DataError(f"{folder}: no samples_TASK.jsonl, and a paired comparison needs every item; evaluate again")
-    return Evaluation(folder, results, samples)
+    return Evaluation(folder, said, samples)
+
+
+def results(folder: Path) -> dict[str, Any]:
+    """results.json of an evaluation folder. Raises DataError where there is none, or it is damaged."""
+    path = folder / "results.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{folder}: no evaluation, results.json cannot be read; `nlpft eval` writes one") from error
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON: {error}; evaluate again") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: not an object as lm-eval writes it; evaluate again")
+    return found
 
 
 def labels(evaluations: Sequence[Evaluation]) -> list[str]:
@@ -195,19 +209,6 @@ def _doc(row: Row) -> dict[str, Any]:
 def _leaves(name: str, children: dict[str, list[str]]) -> list[str]:
     below = children.get(name)
     return [task for child in below for task in _leaves(child, children)] if below else [name]
-
-
-def _results(folder: Path) -> dict[str, Any]:
-    path = folder / "results.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{folder}: no evaluation, results.json cannot be read; `nlpft eval` writes one") from error
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON: {error}; evaluate again") from error
-    if not isinstance(found, dict):
-        raise DataError(f"{path}: not an object as lm-eval writes it; evaluate again")
-    return found
 
 
 def _text(path: Path) -> str:

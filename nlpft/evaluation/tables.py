@@ -85,3 +85,8 @@ def one_a_task(made: Iterable[Comparison]) -> list[Comparison]:
 
 def _cell(text: str) -> str:
     return text.replace("|", r"\|").replace("\n", " ")
+
+
+def number(value: object) -> str:
+    """Counts with separators, other values as they are."""
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
