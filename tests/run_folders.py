@@ -95,3 +95,22 @@ def make_run(run):
     evaluate(run, "base", [sample(i, i < 10, 20.0 + i % 5, f"base {i}") for i in range(40)])
     evaluate(run, "tuned", [sample(i, i >= 10, 15.0 + i % 3, f"tuned {i} {EVIL}") for i in range(40)])
     return run
+
+
+def choice(i, right):
+    """An item of three given answers, of which the first is right."""
+    scores = [-1.0 if right else -4.0, -2.0, -3.0]
+    names = {30: "thirty"}
+    given = [names.get(i, f"{i}"), "forty", "fifty"]
+    return {
+        "doc_id": i,
+        "doc": {"question": f"What is {i}?"},
+        "target": "0",
+        "arguments": [[f"What is {i}?", f" {text}"] for text in given],
+        "resps": [[[score, False]] for score in scores],
+        "filtered_resps": [[score, False] for score in scores],
+        "filter": "none",
+        "metrics": ["acc"],
+        "doc_hash": str(i),
+        "acc": float(right),
+    }

@@ -204,13 +204,10 @@ def thin(steps: np.ndarray, values: np.ndarray, weights: np.ndarray) -> tuple[np
 
 def short(value: float) -> str:
     """A number as an axis shows it."""
-    if abs(value) >= 1e6:
-        return f"{value / 1e6:,.3g} M"
-    return (
-        f"{value:,.0f}"
-        if abs(value) >= 1000
-        else np.format_float_positional(value, precision=4, fractional=False, trim="-")
-    )
+    for size, letter in ((1e9, "G"), (1e6, "M")):
+        if abs(value) >= size:
+            return f"{value / size:,.4g} {letter}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else np.format_float_positional(value, 4, fractional=False, trim="-")
 
 
 def _key(name: str) -> Callable[[list[Line]], np.ndarray]:

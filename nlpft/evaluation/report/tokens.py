@@ -24,7 +24,10 @@ class Shown(NamedTuple):
 
 
 def shown(table: pa.Table, number: int, tokenizer: TextTokenizer, head: int, tail: int) -> Shown:
-    """Row `number`'s tokens; of a long one `head` from its beginning and `tail` from its end. Raises ModelError as `view.check` does."""
+    """Row `number`'s tokens; of a long one `head` from its beginning and `tail` from its end.
+
+    Raises ModelError as `view.check` does.
+    """
     row = view.row(table, number)
     view.check(row, tokenizer)
     left_out = max(0, len(row.ids) - head - tail)
