@@ -184,6 +184,7 @@ WORSE = mmlu("b", {"physics": [0] * 10, "law": [0] * 20 + [1] * 10, "sciq": [0] 
 def test_subjects_of_a_group_are_one_line_by_item_unless_asked_for_singly():
     group, alone = paired.compare(BASE, BETTER)
     assert (group.task, group.n, group.tasks, group.base, group.other) == ("mmlu", 40, 2, 0.25, 0.75)
+    assert group.clusters == 40  # items of two subjects stay two, whatever their numbers
     assert (alone.task, alone.n, alone.tasks) == ("sciq", 40, 1)
     singly = paired.compare(BASE, BETTER, Settings(by_group=False))
     assert [c.task for c in singly] == ["physics", "law", "sciq"]

@@ -16,7 +16,8 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright drives 
 LONG = "unbroken" * 60
 WIDER = """() => [...document.querySelectorAll("body *")].filter(e => {
     const box = e.getBoundingClientRect(), head = e.closest("thead");
-    return box.width && !(head && getComputedStyle(head).position == "absolute") && (box.right > innerWidth + 0.5 || box.left < -0.5);
+    const shown = box.width && !(head && getComputedStyle(head).position == "absolute");
+    return shown && (box.right > innerWidth + 0.5 || box.left < -0.5);
 }).map(e => e.tagName + " " + e.textContent.slice(0, 60))"""
 CUT = """() => [...document.querySelectorAll("figure svg text")].filter(e => {
     const box = e.getBoundingClientRect(), all = e.closest("svg").getBoundingClientRect();

@@ -55,7 +55,7 @@ def test_runs_are_compared_with_what_differs_between_them(run, other, tmp_path):
     assert "one : held-out loss 1.750 at step 20" in text
     assert "base 25.0 % one 75.0 % +50.0 (" in text
     assert "other 27.5 % +2.5 (" in text
-    assert re.search(r"optim\.lr one – other 0\.5", text)
+    assert re.search(r"optim\.lr – 0\.5", text)
     assert "What differs" in text
     assert "steps 30" in text
 
@@ -287,3 +287,17 @@ def test_metrics_of_odd_lines_are_read_as_far_as_they_go(tmp_path):
     found = metrics.read(path)
     assert (len(found.train), found.unreadable) == (1, 3)
     assert np.isnan(metrics.column(found.train, "loss")).all()
+
+
+@pytest.mark.parametrize(
+    "data", [{"train": []}, {"train": {"rows_read": "x"}}, {"train": {"rows_read": 1, "kept": 1, "files": {"a": 1}}}]
+)
+def test_damaged_data_is_placed(run, data):
+    (run / "data.json").write_text(json.dumps(data))
+    with pytest.raises(DataError, match=r"data\.json: damaged"):
+        facts.read(run)
+
+
+def test_a_run_named_twice_is_refused(run):
+    with pytest.raises(ConfigError, match="named twice"):
+        write.read([run, run.parent / "." / run.name])

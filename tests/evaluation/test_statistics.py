@@ -42,6 +42,14 @@ def test_few_kinds_of_items_are_drawn_as_scipy_draws_items():
     assert drawn.std() == pytest.approx(reference.std(), rel=0.02)
 
 
+def test_items_are_drawn_with_their_weights():
+    gains, weights = np.array([3.0, -1.0] * 20), np.array([1.0, 9.0] * 20)
+    drawn = statistics.bootstrap(gains, weights, resamples=20_000)
+    assert np.median(drawn) == pytest.approx(40 / 200, abs=0.01)
+    by_hand = np.random.default_rng(1).integers(0, 40, (20_000, 40))
+    assert drawn.std() == pytest.approx((gains[by_hand].sum(1) / weights[by_hand].sum(1)).std(), rel=0.03)
+
+
 def test_detectable_by_hand():
     assert statistics.detectable(1.0, 0.05) == pytest.approx(1.95996 + 0.84162, abs=1e-4)
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from nlpft.config import flatten
+from nlpft.data import provenance
 from nlpft.errors import DataError, UserError
 from nlpft.evaluation import answers, compare, items, tables
 from nlpft.evaluation.compare import Comparison
@@ -106,7 +107,7 @@ def read(path: Path, settings: compare.Settings = compare.DEFAULT) -> Run:
         folder=run,
         config=run.config.read_text(encoding="utf-8", errors="replace") if run.config.exists() else "",
         environment=flatten(_json(run.environment), "."),
-        data=_json(run.data),
+        data=_data(run.data),
         metrics=metrics.read(run.metrics),
         others=evaluations(run.eval, settings),
         scores=list(_scores(run.eval)),
@@ -214,6 +215,18 @@ def _scores(folder: Path) -> Any:
             for key, value in values.items() if isinstance(values, dict) else ():
                 if isinstance(value, int | float) and "," in key and "_stderr" not in key:
                     yield path.parent.name, task, key.replace(",none", "").replace(",", ", ").replace("_", " "), value
+
+
+def _data(path: Path) -> dict[str, dict[str, Any]]:
+    """data.json, whose counts are counts."""
+    found = _json(path)
+    try:
+        for said in found.values():
+            for outcomes in provenance.outcomes({**said}):
+                sum([outcomes.rows_read, *outcomes.counts.values()])
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: damaged ({error!r}); delete it, the page says then that it is missing") from error
+    return found
 
 
 def _json(path: Path) -> Any:

@@ -95,7 +95,9 @@ def _trained(run: Run) -> dict[str, str]:
 
 
 def _said(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else MISSING if value is None else str(value)
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or MISSING
+    return MISSING if value is None else str(value)
 
 
 def _bases(rows: Sequence[tuple[str, Comparison]]) -> list[tuple[str, float]]:

@@ -11,7 +11,11 @@ from nlpft.files import write_text
 
 
 def read(paths: Sequence[Path], settings: compare.Settings = compare.DEFAULT) -> list[Run]:
-    """The runs in `paths`. Raises UserError where one is no run folder, ConfigError for a retention task that none has."""
+    """The runs in `paths`. Raises UserError where one is no run folder, ConfigError where one is named twice or a
+    retention task was not evaluated."""
+    folders = [path.resolve() for path in paths]
+    if twice := [path for path, folder in zip(paths, folders, strict=True) if folders.count(folder) > 1]:
+        raise ConfigError(f"{twice[0]}: named twice; a run is compared with others, name each once")
     found = [facts.read(path, settings) for path in paths]
     known = {task for run in found for _, task, *_ in run.scores}
     if unknown := [name for name in settings.retention if name not in known]:
