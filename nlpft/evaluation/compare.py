@@ -41,7 +41,8 @@ class Settings:
     retention: tuple[str, ...] = ()
     """Tasks or groups that show what was forgotten, beside those whose task file says `metadata: {retention: true}`."""
     by_group: bool = True
-    """Tasks that lm-eval knows as a group (MMLU's subjects) are one line, over all their items."""
+    """Tasks of one group are one line, over all their items: lm-eval's own groups (MMLU's subjects), and task files that say
+    `metadata: {group: NAME}`."""
     cluster: str = CLUSTER
     """Field of an item by which items belong together, such as passage for BoolQ: they count as one."""
     resamples: int = 10_000

@@ -43,21 +43,23 @@ class Evaluation:
 
     @property
     def groups(self) -> dict[str, str]:
-        """The outermost of lm-eval's groups that a task belongs to, by task."""
+        """The group of a task, by task: the outermost of lm-eval's own, or what its file says by `metadata: {group: NAME}`."""
         children: dict[str, list[str]] = self.results.get("group_subtasks") or {}
         inner = {child for names in children.values() for child in names}
-        return {
-            task: group
-            for group in children
-            if children[group] and group not in inner
-            for task in _leaves(group, children)
-        }
+        outer = [group for group in children if children[group] and group not in inner]
+        said = {task: str(of["group"]) for task, of in self._metadata.items() if of.get("group")}
+        return said | {task: group for group in outer for task in _leaves(group, children)}
 
     @property
     def retained(self) -> set[str]:
         """Tasks whose file says `metadata: {retention: true}`: they show what was forgotten."""
+        return {task for task, of in self._metadata.items() if of.get("retention")}
+
+    @property
+    def _metadata(self) -> dict[str, dict[str, Any]]:
+        """What each task's file says of itself."""
         configs: dict[str, Any] = self.results.get("configs") or {}
-        return {task for task, said in configs.items() if ((said or {}).get("metadata") or {}).get("retention")}
+        return {task: (said or {}).get("metadata") or {} for task, said in configs.items()}
 
 
 Source = Path | Evaluation  # where a function reads a folder, it takes what was read as well

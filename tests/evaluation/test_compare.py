@@ -190,6 +190,15 @@ def test_subjects_of_a_group_are_one_line_by_item_unless_asked_for_singly():
     assert [c.task for c in singly] == ["physics", "law", "sciq"]
 
 
+def test_task_files_can_name_their_group():
+    named = {"configs": {task: {"metadata": {"group": "animals"}} for task in ("cats", "dogs")} | {"alone": {}}}
+    base, other = (
+        Evaluation(Path(name), named, mmlu(name, {"cats": [0] * 5, "dogs": [of] * 5, "alone": [1] * 5}).samples)
+        for name, of in (("a", 0), ("b", 1))
+    )
+    assert [(c.task, c.n, c.tasks) for c in paired.compare(base, other)] == [("animals", 10, 2), ("alone", 5, 1)]
+
+
 def test_flips_of_a_group_know_their_tasks():
     gained, lost = paired.flips(BASE, BETTER, "mmlu", "acc")
     expected = [("physics", i) for i in range(10)] + [("law", i) for i in range(10)]
@@ -214,6 +223,17 @@ def test_retention_says_what_was_forgotten_and_what_loss_is_excluded():
     assert kept.loss_bound == pytest.approx(1 - 0.05 ** (1 / 40))  # Clopper & Pearson: none of 40 items was lost
     assert kept.forgotten == "no loss beyond 7.2 points"
     assert not paired.compare(BASE, BETTER, Settings(retention=("sciq",)))[0].retention
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_largest_loss_not_excluded_goes_by_what_is_better(higher):
+    rng = np.random.default_rng(0)
+    zeros, up = [0.0] * 60, rng.normal(1.0, 0.5, 60).tolist()
+    gain = paired.compare(evaluation("a", higher=higher, m=zeros), evaluation("b", higher=higher, m=up))[0]
+    loss = paired.compare(evaluation("a", higher=higher, m=up), evaluation("b", higher=higher, m=zeros))[0]
+    gain, loss = (gain, loss) if higher else (loss, gain)
+    assert gain.loss_bound == 0
+    assert 1.05 < loss.loss_bound < 1.2  # the mean is 1, its one-sided bound 1.645 standard errors of 0.065 above it
 
 
 def test_task_files_and_groups_can_be_marked_as_retention():
