@@ -56,7 +56,8 @@ def test_runs_are_compared_with_what_differs_between_them(run, other, tmp_path):
     assert "base 25.0 % one 75.0 % +50.0 (" in text
     assert "other 27.5 % +2.5 (" in text
     assert re.search(r"optim\.lr – 0\.5", text)
-    assert "What differs" in text
+    assert "tiny tiny" not in text  # the model is the same
+    assert "2.11" not in text  # and so is torch
     assert "steps 30" in text
 
 
