@@ -6,24 +6,24 @@ script run, whatever stands in the data.
 
 import base64
 import hashlib
-import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jinja2
 import matplotlib
 import pyarrow as pa
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from nlpft import __version__
 from nlpft.data import provenance, statistics, store, view
 from nlpft.data.ledger import REJECTED
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.errors import UserError
-from nlpft.evaluation.report import STYLE, TRAINING, clip, inline, number
+from nlpft.evaluation.answers import clip
+from nlpft.evaluation.report.page import environment
+from nlpft.evaluation.report.svg import PAGE, STYLE, element
+from nlpft.evaluation.report.tokens import shown
 from nlpft.files import write_text
 
 HEAD, TAIL = 1_500, 300  # tokens of a row that are shown, from its beginning and its end
@@ -40,14 +40,6 @@ document.addEventListener("click", (event) => {
   bar.hidden = !token;
 });
 """
-
-
-class Shown(NamedTuple):
-    """A row on the page."""
-
-    row: view.Row
-    pieces: list[view.Piece]  # its tokens, without those left out
-    left_out: int  # tokens, behind HEAD of them
 
 
 def write_page(
@@ -87,52 +79,28 @@ def render(
     """The page as HTML."""
     facts = store.facts(dataset)
     masks, contents = statistics.masks(table), statistics.contents(table)
-    # `.html.j2` is not among the endings for which jinja2 escapes by itself
-    pages = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return (
+        environment(Path(__file__).parent)
+        .get_template("inspect.html.j2")
+        .render(
+            name=dataset.resolve().name,
+            dataset=dataset,
+            summary=statistics.summary(masks),
+            outcomes=provenance.outcomes(facts)[: 1 + FILES],
+            shared=provenance.is_split(dataset),
+            tokens_lost=facts.get("tokens_lost", 0),
+            reasons=why,
+            figures=figures(masks),
+            counts=tables(contents, facts, table, tokenizer),
+            copies=statistics.copies(table, contents, COPIES),
+            rows=[shown(table, number, tokenizer, HEAD, TAIL) for number in rows],
+            rejected=[_rejected(row) for row in rejected],
+            made_from=made_from(facts),
+            template=facts.get("template", ""),
+            script=Markup(SCRIPT),
+            script_hash=base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode(),
+        )
     )
-    pages.filters |= {
-        "number": number,
-        "visible": lambda value: view.visible(str(value)),
-        "repairs": provenance.repairs,
-    }
-    return pages.get_template("inspect.html.j2").render(
-        name=dataset.resolve().name,
-        dataset=dataset,
-        summary=statistics.summary(masks),
-        outcomes=provenance.outcomes(facts)[: 1 + FILES],
-        shared=provenance.is_split(dataset),
-        tokens_lost=facts.get("tokens_lost", 0),
-        reasons=why,
-        figures=figures(masks),
-        counts=tables(contents, facts, table, tokenizer),
-        copies=statistics.copies(table, contents, COPIES),
-        rows=[shown(table, number, tokenizer) for number in rows],
-        rejected=[_rejected(row) for row in rejected],
-        made_from=made_from(facts),
-        template=facts.get("template", ""),
-        head=HEAD,
-        script=Markup(SCRIPT),
-        script_hash=base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode(),
-        version=__version__,
-    )
-
-
-def shown(table: pa.Table, number: int, tokenizer: TextTokenizer) -> Shown:
-    """Row `number`'s tokens; of a long one its beginning and its end. Raises ModelError as `view.check` does."""
-    row = view.row(table, number)
-    view.check(row, tokenizer)
-    left_out = max(0, len(row.ids) - HEAD - TAIL)
-    if not left_out:
-        return Shown(row, view.tokens(row, tokenizer), 0)
-    end = len(row.ids) - TAIL
-    head = view.tokens(row._replace(ids=row.ids[:HEAD], learnt=row.learnt[:HEAD]), tokenizer)
-    tail = view.tokens(row._replace(ids=row.ids[end:], learnt=row.learnt[end:]), tokenizer)
-    return Shown(row, [*head, *(piece._replace(start=piece.start + end) for piece in tail)], left_out)
 
 
 def figures(masks: statistics.Masks) -> list[dict[str, Any]]:
@@ -158,7 +126,7 @@ def chart(counts: dict[str, int], prefix: str) -> Markup:
         figure = Figure(figsize=(4.6, 2.6), layout="constrained")
         axes = figure.subplots()
         places = range(len(counts))
-        axes.bar(places, list(counts.values()), color=TRAINING, width=0.8)
+        axes.bar(places, list(counts.values()), color=PAGE.series[0], width=0.8)
         axes.set_xlim(-0.7, max(len(counts), 6) - 0.3)  # a lone bar is a bar, not a wall
         every = -(-len(counts) * (2 + max(map(len, counts))) // WIDTH)
         axes.set_xticks(places[::every], list(counts)[::every])
@@ -168,11 +136,7 @@ def chart(counts: dict[str, int], prefix: str) -> Markup:
         axes.tick_params(length=0)
         axes.locator_params(axis="y", nbins=5, integer=True)
         axes.yaxis.set_major_formatter(lambda y, _: f"{y:,.0f}")
-        text = io.StringIO()
-        figure.savefig(
-            text, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-        )
-    return Markup(inline(text.getvalue(), prefix))
+    return element(figure, prefix)
 
 
 def tables(

@@ -1,4 +1,4 @@
-"""Write the page of a run: what improved and how sure that is, curves, sample answers, data and settings."""
+"""Write the page of a run, or of several compared: what improved and how sure that is, curves, answers, data, settings."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,16 +6,35 @@ from typing import Annotated
 
 import tyro
 
-from nlpft.evaluation.report import write_report
+from nlpft.errors import ConfigError
+from nlpft.evaluation import compare
 
 
-@dataclass(frozen=True)
-class Config:
-    run: tyro.conf.Positional[Path]
-    """Run folder: what --output_dir of the training named."""
+@dataclass(frozen=True, kw_only=True)
+class Config(compare.Settings):
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run folders: what --output_dir of the training named. Several are compared on one page."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
-    """File to write (default: report.html in the run folder)."""
+    """File to write (default: report.html in the run folder; of several runs, in the folder you work in)."""
+    markdown: bool = False
+    """Write the same tables as Markdown, too, beside the page (.md)."""
+    plots: Path | None = None
+    """Folder for each plot as PNG and SVG."""
+    card: bool = True
+    """Write the model card, README.md in the run's model folder, unless somebody has written one; of a single run."""
 
 
 def run(config: Config) -> None:
-    print(write_report(config.run, config.output))
+    from nlpft.evaluation.report import card, write  # with matplotlib and huggingface_hub, which take a second
+
+    if not config.runs:
+        raise ConfigError("no run: name its folder, which --output_dir of the training named")
+    found = write.read(config.runs, config)
+    target = config.output or (found[0].folder.report if len(found) == 1 else Path("report.html"))
+    print(write.write_report(found, target))
+    if config.markdown:
+        print(write.write_markdown(found, target.with_suffix(".md")))
+    for path in write.write_plots(found, config.plots) if config.plots else ():
+        print(path)
+    if config.card and len(found) == 1 and (written := card.write_card(found[0])):
+        print(written)

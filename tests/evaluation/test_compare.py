@@ -1,36 +1,25 @@
 """Two evaluations of the same items: the statistics are right, and what cannot be compared is refused."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from evaluations import evaluation, row
 from scipy import stats
 
 from nlpft import cli
 from nlpft.errors import ConfigError, DataError
 from nlpft.evaluation import compare as paired
-
-
-def row(doc_id, metrics, answer="yes", **more):
-    hashes = {"doc_hash": f"d{doc_id}", "prompt_hash": f"p{doc_id}", "target_hash": f"t{doc_id}"}
-    said = {"resps": [[answer]], "filtered_resps": [answer], "filter": "none", "target": "yes", "doc": {}}
-    return {"doc_id": doc_id, **hashes, **said, "metrics": list(metrics), **metrics, **more}
-
-
-def evaluation(label, task="t", higher=True, **values):
-    """One task, a metric for each keyword: values [items]."""
-    rows = [
-        row(i, dict(zip(values, items, strict=True)), answer=f"{label} {i}")
-        for i, items in enumerate(zip(*values.values(), strict=True))
-    ]
-    results = {"higher_is_better": {task: dict.fromkeys(values, higher)}, "nlpft": {"label": label}}
-    return paired.Evaluation(label, results, {(task, "none"): {r["doc_id"]: r for r in rows}})
+from nlpft.evaluation import statistics
+from nlpft.evaluation.compare import Settings
+from nlpft.evaluation.items import Evaluation, read
 
 
 def losses(label, sums, tokens):
     """A task of which only the loss is known."""
     rows = [row(i, {}, loss_sum=s, tokens=t) for i, (s, t) in enumerate(zip(sums, tokens, strict=True))]
-    return paired.Evaluation(label, {}, {("t", "none"): dict(enumerate(rows))})
+    return Evaluation(label, {}, {("t", "none"): dict(enumerate(rows))})
 
 
 def write(folder, rows, task="t"):
@@ -38,37 +27,6 @@ def write(folder, rows, task="t"):
     (folder / "results.json").write_text(json.dumps({"nlpft": {"label": folder.name}}))
     (folder / f"samples_{task}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     return folder
-
-
-def false_alarms(draw, runs=300, items=60):
-    """Shares of comparisons of a model with itself, asked twice, in which p is at most 5 %, and the 95 % interval lacks 0."""
-    found = np.zeros(2)
-    for seed in range(runs):
-        rng = np.random.default_rng(seed)
-        c = paired.compare(evaluation("a", m=draw(rng, items)), evaluation("b", m=draw(rng, items)), resamples=300)[0]
-        found += c.p_value <= 0.05, not c.low <= 0 <= c.high
-    return found / runs
-
-
-def test_equal_models_of_real_scores_differ_one_time_in_twenty():
-    p, interval = false_alarms(lambda rng, n: rng.gamma(2.0, size=n).tolist())
-    assert p == pytest.approx(0.05, abs=0.02)
-    assert interval == pytest.approx(0.067, abs=0.02)  # percentile intervals of 60 items are a little short: 3,000 runs
-
-
-def test_equal_models_of_right_and_wrong_differ_at_most_one_time_in_twenty():
-    p, interval = false_alarms(lambda rng, n: (rng.random(n) < 0.5).astype(float).tolist())
-    assert 0.005 < p <= 0.05  # exact McNemar keeps below its level: with some 30 items that differ, at 4 %
-    assert interval == pytest.approx(0.05, abs=0.02)
-
-
-def test_interval_holds_the_true_difference_as_often_as_it_says():
-    truth, runs, held = 0.1, 250, 0
-    for seed in range(runs):
-        gains = np.random.default_rng(seed).normal(truth, 1.0, 80)
-        c = paired.compare(evaluation("a", m=[0.0] * 80), evaluation("b", m=gains.tolist()), 0.9, resamples=300)[0]
-        held += c.low <= truth <= c.high
-    assert held / runs == pytest.approx(0.9, abs=0.035)
 
 
 @pytest.mark.parametrize(("higher", "verdict"), [(True, "better"), (False, "worse")])
@@ -84,7 +42,7 @@ def test_planted_difference_is_found_and_named_by_what_is_better(higher, verdict
 def test_interval_is_scipys():
     rng = np.random.default_rng(5)
     a, b = rng.normal(size=90), rng.normal(0.3, size=90)
-    c = paired.compare(evaluation("a", m=a.tolist()), evaluation("b", m=b.tolist()), 0.9)[0]
+    c = paired.compare(evaluation("a", m=a.tolist()), evaluation("b", m=b.tolist()), Settings(0.9))[0]
     reference = stats.bootstrap(
         (a, b),
         lambda x, y, axis: y.mean(axis) - x.mean(axis),
@@ -97,42 +55,15 @@ def test_interval_is_scipys():
     assert (c.low, c.high) == pytest.approx(tuple(reference.confidence_interval), rel=1e-9)
 
 
-def test_detectable_difference_is_detected_four_times_in_five():
-    rng = np.random.default_rng(0)
-    gains = stats.zscore(rng.normal(size=200)).tolist()
-    size = paired.compare(evaluation("a", m=[0.0] * 200), evaluation("b", m=gains))[0].detectable
-    found = stats.ttest_1samp(rng.normal(size, 1.0, (1000, 200)), 0, axis=1).pvalue <= 0.05
-    assert np.mean(found) == pytest.approx(0.8, abs=0.03)
-
-
 def test_loss_is_the_ratio_of_sums_and_rows_are_drawn_with_their_tokens():
     sums, tokens = np.array([10.0, 3.0, 8.0, 90.0] * 10), np.array([10, 1, 4, 100] * 10)
-    after = sums - np.array([1.0, -1.0, 2.0, 30.0] * 10)
+    after = sums - np.array([1.0, -1.0, 2.0, 30.0] * 10) - np.arange(40) / 100
     c = paired.compare(losses("a", sums, tokens.tolist()), losses("b", after, tokens.tolist()))[0]
     assert (c.metric, c.base, c.other) == ("loss", sums.sum() / tokens.sum(), after.sum() / tokens.sum())
     drawn = np.random.default_rng(0).integers(0, 40, (10_000, 40))
     ratios = (after - sums)[drawn].sum(1) / tokens[drawn].sum(1)
     assert (c.low, c.high) == pytest.approx(tuple(np.percentile(ratios, [2.5, 97.5])), rel=1e-6)
     assert c.verdict == "better"
-
-
-def test_mcnemar_is_exact():
-    by_hand = 2 * (1 + 12 + 66) / 2**12  # twelve items changed, two of them in one direction
-    assert paired.mcnemar(2, 10) == pytest.approx(by_hand)
-    assert paired.mcnemar(2, 10) == stats.binomtest(2, 12, 0.5).pvalue
-    assert paired.mcnemar(0, 0) == 1.0
-
-
-def test_sign_flip_is_scipys_permutation_test():
-    gains = np.array([0.9, -0.1, 0.7, 0.4, 1.2, -0.3, 0.8, 0.2, 0.5])
-    exact = stats.permutation_test((gains,), np.sum, permutation_type="samples", n_resamples=2**9).pvalue
-    assert paired.sign_flip(gains, resamples=50_000) == pytest.approx(exact, abs=0.003)
-
-
-def test_holm_by_hand():
-    assert paired.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert paired.holm([0.6, 0.9]) == [1.0, 1.0]
-    assert paired.holm([]) == []
 
 
 def test_one_small_p_among_many_measures_is_not_called_better():
@@ -210,16 +141,16 @@ def test_folders_are_read_and_damage_is_placed(tmp_path):
     good = write(tmp_path / "good", [row(i, {"acc": 1.0}) for i in range(3)])
     assert paired.compare(good, good)[0].n == 3
     with pytest.raises(DataError, match=r"samples_t.jsonl:2: item 0 stands here twice"):
-        paired.read(write(tmp_path / "twice", [row(0, {"acc": 1.0})] * 2))
+        read(write(tmp_path / "twice", [row(0, {"acc": 1.0})] * 2))
     with pytest.raises(DataError, match=r"samples_t.jsonl:1: not a sample"):
-        paired.read(write(tmp_path / "odd", [{"answer": "yes"}]))
+        read(write(tmp_path / "odd", [{"answer": "yes"}]))
     with pytest.raises(DataError, match="no evaluation"):
-        paired.read(tmp_path)
+        read(tmp_path)
 
 
 def test_confidence_in_per_cent_is_refused():
     with pytest.raises(ConfigError, match=r"such as 0\.95"):
-        paired.compare(evaluation("a", m=[0.0]), evaluation("b", m=[0.0]), confidence=95)
+        paired.compare(evaluation("a", m=[0.0]), evaluation("b", m=[0.0]), Settings(confidence=95))
 
 
 def test_command_prints_a_table_and_fails_on_an_adapter_without_effect(tmp_path, capsys):
@@ -233,6 +164,161 @@ def test_command_prints_a_table_and_fails_on_an_adapter_without_effect(tmp_path,
     assert paired.INACTIVE in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("gain", "low", "high"), [(1, 0.970, 1), (-1, -1, -0.970), (0, -0.030, 0.030)])
-def test_items_that_all_agree_leave_a_doubt(gain, low, high):
-    assert paired.unanimous(np.full(120, gain), 0.95) == pytest.approx((low, high), abs=5e-4)
+def mmlu(label, right, **results):
+    """A group of two subjects, and a task by itself: task -> which items are right."""
+    children = {"mmlu": ["stem", "law"], "stem": ["physics"], "sciq": []}
+    samples = {
+        (task, "none"): {
+            i: {**row(i, {"acc": float(r)}, answer=f"{label} {i}"), "task": task} for i, r in enumerate(of)
+        }
+        for task, of in right.items()
+    }
+    return Evaluation(Path(label), {"group_subtasks": children, **results}, samples)
+
+
+BASE = mmlu("base", {"physics": [0] * 10, "law": [0] * 20 + [1] * 10, "sciq": [1] * 40})
+BETTER = mmlu("a", {"physics": [1] * 10, "law": [1] * 10 + [0] * 10 + [1] * 10, "sciq": [1] * 40})
+WORSE = mmlu("b", {"physics": [0] * 10, "law": [0] * 20 + [1] * 10, "sciq": [0] * 20 + [1] * 20})
+
+
+def test_subjects_of_a_group_are_one_line_by_item_unless_asked_for_singly():
+    group, alone = paired.compare(BASE, BETTER)
+    assert (group.task, group.n, group.tasks, group.base, group.other) == ("mmlu", 40, 2, 0.25, 0.75)
+    assert group.clusters == 40  # items of two subjects stay two, whatever their numbers
+    assert (alone.task, alone.n, alone.tasks) == ("sciq", 40, 1)
+    singly = paired.compare(BASE, BETTER, Settings(by_group=False))
+    assert [c.task for c in singly] == ["physics", "law", "sciq"]
+
+
+def test_task_files_can_name_their_group():
+    named = {"configs": {task: {"metadata": {"group": "animals"}} for task in ("cats", "dogs")} | {"alone": {}}}
+    base, other = (
+        Evaluation(Path(name), named, mmlu(name, {"cats": [0] * 5, "dogs": [of] * 5, "alone": [1] * 5}).samples)
+        for name, of in (("a", 0), ("b", 1))
+    )
+    assert [(c.task, c.n, c.tasks) for c in paired.compare(base, other)] == [("animals", 10, 2), ("alone", 5, 1)]
+
+
+def test_flips_of_a_group_know_their_tasks():
+    gained, lost = paired.flips(BASE, BETTER, "mmlu", "acc")
+    expected = [("physics", i) for i in range(10)] + [("law", i) for i in range(10)]
+    assert [(after["task"], after["doc_id"]) for _, after in gained] == expected
+    assert lost == []
+
+
+def test_one_correction_covers_every_model_and_measure():
+    both = paired.compare_all(BASE, [BETTER, WORSE])
+    p_values = [c.p_value for made in both for c in made]
+    assert [c.p_adjusted for made in both for c in made] == statistics.holm(p_values)
+    alone = paired.compare(BASE, BETTER)[0]
+    assert both[0][0].p_adjusted == pytest.approx(2 * alone.p_adjusted)
+    assert both[0][0].detectable > alone.detectable  # a stricter level asks for a larger difference
+
+
+def test_retention_says_what_was_forgotten_and_what_loss_is_excluded():
+    kept, lost = (made[1] for made in paired.compare_all(BASE, [BETTER, WORSE], Settings(retention=("sciq",))))
+    assert kept.retention
+    assert lost.retention
+    assert (lost.forgotten, lost.verdict) == ("forgotten: 50.0 points", "worse")
+    assert kept.loss_bound == pytest.approx(1 - 0.05 ** (1 / 40))  # Clopper & Pearson: none of 40 items was lost
+    assert kept.forgotten == "no loss beyond 7.2 points"
+    assert not paired.compare(BASE, BETTER, Settings(retention=("sciq",)))[0].retention
+
+
+@pytest.mark.parametrize("higher", [True, False])
+def test_largest_loss_not_excluded_goes_by_what_is_better(higher):
+    rng = np.random.default_rng(0)
+    zeros, up = [0.0] * 60, rng.normal(1.0, 0.5, 60).tolist()
+    gain = paired.compare(evaluation("a", higher=higher, m=zeros), evaluation("b", higher=higher, m=up))[0]
+    loss = paired.compare(evaluation("a", higher=higher, m=up), evaluation("b", higher=higher, m=zeros))[0]
+    gain, loss = (gain, loss) if higher else (loss, gain)
+    assert gain.loss_bound == 0
+    assert 1.05 < loss.loss_bound < 1.2  # the mean is 1, its one-sided bound 1.645 standard errors of 0.065 above it
+
+
+def test_task_files_and_groups_can_be_marked_as_retention():
+    marked = {"configs": {"physics": {"metadata": {"retention": True}}}}
+    base = mmlu("base", {"physics": [0] * 10, "law": [0] * 30}, **marked)
+    assert [c.retention for c in paired.compare(base, BETTER_OF_TWO)] == [True]
+    assert [c.retention for c in paired.compare(base, BETTER_OF_TWO, Settings(by_group=False))] == [True, False]
+    with pytest.raises(ConfigError, match=r"no task 'arc' was evaluated; there are law, mmlu, physics"):
+        paired.compare(base, BETTER_OF_TWO, Settings(retention=("arc",)))
+
+
+BETTER_OF_TWO = mmlu("a", {"physics": [1] * 10, "law": [1] * 30})
+
+
+def passages(label, right, **more):
+    """Items of which four each ask about one passage."""
+    rows = {i: row(i, {"acc": float(r)}, doc={"passage": f"p{i // 4}"}, **more) for i, r in enumerate(right)}
+    return Evaluation(Path(label), {}, {("boolq", "none"): rows})
+
+
+def test_items_that_belong_together_count_as_one():
+    base = passages("a", [0, 0, 0, 0] * 3 + [1, 1, 1, 1] * 7)
+    other = passages("b", [1, 1, 1, 1] * 6 + [0, 0, 0, 0] + [1, 1, 1, 1] * 3)
+    apart, together = (paired.compare(base, other, Settings(cluster=field))[0] for field in ("cluster", "passage"))
+    assert (apart.clusters, together.clusters, together.n) == (40, 10, 40)
+    assert apart.difference == together.difference == 0.2
+    assert together.high - together.low > 1.5 * (apart.high - apart.low)
+    assert apart.p_value == statistics.mcnemar(4, 12)
+    assert together.p_value == pytest.approx(
+        10 / 16, abs=0.02
+    )  # of the signs of 4 clusters, all but 6 of 16 are as far out
+    with pytest.raises(DataError, match="no item has a field 'pasage'; their documents have passage"):
+        paired.compare(base, other, Settings(cluster="pasage"))
+
+
+def test_a_cluster_in_the_row_is_taken_unasked():
+    base, other = (passages(name, right, cluster="all but one") for name, right in (("a", [0] * 8), ("b", [1] * 8)))
+    base.samples["boolq", "none"][7]["cluster"] = "one"
+    assert paired.compare(base, other)[0].clusters == 2
+
+
+def test_command_takes_several_and_names_one_label_twice_by_folder(tmp_path, capsys):
+    for name, right in (("x", 0.0), ("y", 1.0), ("base", 0.5)):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "eval", [row(i, {"acc": float(i < 30 * right)}, answer=name) for i in range(30)])
+    folders = [str(tmp_path / name / "eval") for name in ("base", "x", "y")]
+    assert cli.main(["compare", *folders, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["label"] for one in found["others"]] == folders[1:]
+    x, y = (one["comparisons"][0] for one in found["others"])
+    assert (x["verdict"], x["lost"]) == ("worse", {"t": list(range(15))})
+    assert (y["verdict"], y["gained"]) == ("better", {"t": list(range(15, 30))})
+
+
+def test_command_shows_flipped_items_side_by_side(tmp_path, capsys):
+    choices = [["Is it so?", " yes"], ["Is it so?", " no"]]
+    said = {True: [[[-1.0, True]], [[-2.0, False]]], False: [[[-3.0, False]], [[-2.0, True]]]}
+    base, tuned = (
+        write(
+            tmp_path / name,
+            [row(i, {"acc": float(r)}, arguments=choices, target=0) | {"resps": said[r]} for i, r in enumerate(right)],
+        )
+        for name, right in (("base", [False] * 8 + [True] * 2), ("tuned", [True] * 9 + [False]))
+    )
+    assert cli.main(["compare", str(base), str(tuned), "--flips", "2", "--markdown"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "t acc: gained, 2 of 8" in lines
+    assert lines.count("| Is it so? | yes | no | yes |") == 2
+    assert lines[lines.index("t acc: lost, 1 of 1") + 4] == "| Is it so? | yes | yes | no |"
+    assert cli.main(["compare", str(base), str(tuned), "--flips", "2"]) == 0
+    assert "base: wrong" in capsys.readouterr().out
+
+
+def test_command_wants_something_to_compare_with(tmp_path, capsys):
+    assert cli.main(["compare", str(tmp_path)]) == 2
+    assert "two evaluation folders" in capsys.readouterr().err
+
+
+def test_damaged_results_are_placed(tmp_path):
+    folder = write(tmp_path / "e", [row(0, {"acc": 1.0})])
+    for text, said in (("[]", "not an object"), ("{", "not JSON")):
+        (folder / "results.json").write_text(text)
+        with pytest.raises(DataError, match=said):
+            read(folder)
+    (folder / "results.json").write_text("{}")
+    (folder / "samples_t.jsonl").write_bytes(b'{"doc_id": "\xff"}\n')
+    with pytest.raises(DataError, match="not UTF-8"):
+        read(folder)

@@ -2,78 +2,15 @@
 
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from run_folders import EVIL, Page, evaluate, make_bare, make_run, sample, train_line
 
 from nlpft import cli
 from nlpft.errors import DataError, UserError
-from nlpft.evaluation import report
-
-VOID = {"meta", "br", "line", "circle", "use", "path", "stop"}
-EVIL = "<script>alert('x')</script>"
-
-
-class Page(HTMLParser):
-    """The page's elements, text and ids; notes an end tag that closes nothing."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.open, self.crossed, self.words = [], [], [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        if tag not in VOID and (not self.open or self.open.pop() != tag):
-            self.crossed.append(tag)
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] != "style":
-            self.words.append(data)
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.words).split()).replace("\N{NO-BREAK SPACE}", " ")
-
-
-def sample(i, right, loss, answer):
-    prompt = [{"role": "user", "content": f"Question {i} {EVIL}"}]
-    return {
-        "doc_id": i,
-        "doc": {"source": f"heldout.json:{i + 1}", "messages": prompt},
-        "target": "yes",
-        "arguments": [],
-        "resps": [[answer]],
-        "filtered_resps": [answer],
-        "filter": "none",
-        "metrics": ["exact_match"],
-        "doc_hash": str(i),
-        "exact_match": float(right),
-        "loss_sum": loss,
-        "tokens": 10,
-    }
-
-
-def evaluate(run, label, rows):
-    folder = run / "eval" / label
-    folder.mkdir(parents=True)
-    values = {"alias": "heldout", "exact_match,none": sum(r["exact_match"] for r in rows) / len(rows)}
-    results = {"results": {"heldout": values}, "nlpft": {"model": "tiny", "label": label, "adapter": None}}
-    (folder / "results.json").write_text(json.dumps(results))
-    (folder / "samples_heldout.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-
-
-def train_line(step, loss=2.0):
-    figures = {"targets": 300, "tokens": 512, "grad_norm": 1.0, "lr": 1e-4, "seconds": 0.5, "memory_gib": 1.2}
-    return json.dumps({"kind": "train", "step": step, "loss": loss, "epoch": 0.1, **figures}) + "\n"
+from nlpft.evaluation import answers
+from nlpft.evaluation.report import facts, metrics, plots, write
 
 
 @pytest.fixture
@@ -90,40 +27,15 @@ def run(tmp_path):
 @pytest.fixture(scope="module")
 def html(tmp_path_factory):
     """The page of a run with everything in it."""
-    return report.write_report(make_run(tmp_path_factory.mktemp("full") / "run")).read_text(encoding="utf-8")
+    return html_of(make_run(tmp_path_factory.mktemp("full") / "run"))
 
 
-def make_bare(run):
-    run.mkdir()
-    (run / "config.yaml").write_text("model: tiny\nnote: <b>bold</b>\n")
-    return run
-
-
-def make_run(run):
-    """A run with everything in it: of 40 items the base gets 10 right, the adapter the 30 others."""
-    make_bare(run)
-    metrics = [train_line(s, 2.0 - s / 50) for s in range(1, 31)]
-    metrics.insert(20, json.dumps({"kind": "eval", "step": 20, "loss": 1.75, "targets": 900, "best": True}) + "\n")
-    (run / "metrics.jsonl").write_text("".join(metrics))
-    (run / "environment.json").write_text(json.dumps({"torch": "2.11", "data": {"train": "sha256:ab"}}))
-    counts = {
-        "rows_read": 1020,
-        "kept": 990,
-        "repaired": 7,
-        "truncated": 3,
-        "rejected": 20,
-        "tokens": 9000,
-        "learnt_tokens": 800,
-    }
-    counts["reasons"] = {"rejected": {"unknown role": 20}}
-    (run / "data.json").write_text(json.dumps({"train": {"folder": "data/train", **counts}}))
-    evaluate(run, "base", [sample(i, i < 10, 20.0 + i % 5, f"base {i}") for i in range(40)])
-    evaluate(run, "tuned", [sample(i, i >= 10, 15.0 + i % 3, f"tuned {i} {EVIL}") for i in range(40)])
-    return run
+def html_of(run, name="report.html"):
+    return write.write_report(write.read([run]), run / name).read_text(encoding="utf-8")
 
 
 def page_of(run):
-    return Page(report.write_report(run).read_text(encoding="utf-8"))
+    return Page(html_of(run))
 
 
 def test_page_needs_nothing_outside_itself(html):
@@ -155,7 +67,7 @@ def test_page_can_be_read_by_a_screen_reader(html):
     assert ("html", {"lang": "en"}) in page.tags
     assert all("scope" in attrs for tag, attrs in page.tags if tag == "th")
     figures = [attrs for tag, attrs in page.tags if tag == "figure"]
-    assert len(figures) == 3
+    assert len(figures) == 6  # two forests, loss, rate, speed, memory
     assert all(attrs["role"] == "img" and attrs["aria-label"] for attrs in figures)
     assert [tag for tag, _ in page.tags if tag in ("h1", "h2")] == ["h1", *["h2"] * 5]
 
@@ -189,7 +101,7 @@ def test_every_section_shows_the_runs_own_figures(html):
     assert "time in steps 0:00:15" in text
     assert "tokens/s, median 1,024" in text
     assert "best evaluation loss 1.750 at step 20" in text
-    assert "reasons: rejected: unknown role 20" in text
+    assert "rejected unknown role 20" in text
     assert "Rows kept, repaired, truncated and rejected add up to the rows read" in text
     assert "data.train sha256:ab" in text
     assert "note: <b>bold</b>" in text
@@ -211,7 +123,7 @@ def test_few_changes_are_filled_up_with_unchanged_items(bare):
     evaluate(bare, "base", [sample(i, i < 10, 20.0, "a") for i in range(40)])
     evaluate(bare, "tuned", [sample(i, i < 11, 20.0, "b") for i in range(40)])
     shown = re.findall(r"heldout\.json:\d+ (gained|lost|unchanged)", page_of(bare).text)
-    assert shown == ["gained", *["unchanged"] * (report.ANSWERS - 1)]
+    assert shown == ["gained", *["unchanged"] * (facts.ITEMS - 1)]
 
 
 def test_what_is_missing_is_said_with_the_remedy(bare):
@@ -241,7 +153,7 @@ def test_evaluations_of_other_items_are_refused_on_the_page(run):
 def test_killed_and_resumed_run_counts_each_step_once(bare):
     lines = [*map(train_line, range(1, 6)), train_line(5, 1.5), train_line(6)[:40]]
     (bare / "metrics.jsonl").write_text("".join(lines))
-    train, evals, unreadable = report.read_metrics(bare / "metrics.jsonl")
+    train, evals, unreadable = metrics.read(bare / "metrics.jsonl")
     assert [line["step"] for line in train] == [1, 2, 3, 4, 5]
     assert (train[-1]["loss"], evals, unreadable) == (1.5, [], 1)
     assert "1 line of metrics.jsonl could not be read and is left out" in page_of(bare).text
@@ -249,12 +161,12 @@ def test_killed_and_resumed_run_counts_each_step_once(bare):
 
 def test_long_curves_keep_their_mean():
     steps, losses, targets = (
-        np.arange(6 * report.POINTS),
-        np.linspace(3, 1, 6 * report.POINTS),
-        np.full(6 * report.POINTS, 7.0),
+        np.arange(6 * plots.POINTS),
+        np.linspace(3, 1, 6 * plots.POINTS),
+        np.full(6 * plots.POINTS, 7.0),
     )
-    at, thinned = report.thin(steps, losses, targets)
-    assert len(at) == report.POINTS
+    at, thinned = plots.thin(steps, losses, targets)
+    assert len(at) == plots.POINTS
     assert at[-1] == steps[-1]
     assert thinned.mean() == pytest.approx(losses.mean(), rel=1e-9)
 
@@ -267,27 +179,27 @@ def test_figures_that_are_no_numbers_or_missing_do_not_stop_the_page(bare):
 
 
 def test_a_log_likelihood_is_no_answer():
-    assert report.answer({"resps": [[[-3.25, False]], [[-4.0, True]]]}) is None
-    assert report.answer({"resps": [[["-3.25", "False"]]]}) is None
-    assert report.answer({"resps": [["42"]]}) == "42"
+    assert answers.written({"resps": [[[-3.25, False]], [[-4.0, True]]]}) is None
+    assert answers.written({"resps": [[["-3.25", "False"]]]}) is None
+    assert answers.written({"resps": [["42"]]}) == "42"
 
 
-def test_same_run_gives_the_same_page(run, tmp_path):
-    first, second = (report.write_report(run, tmp_path / name).read_bytes() for name in ("a.html", "b.html"))
+def test_same_run_gives_the_same_page(run):
+    first, second = (html_of(run, name) for name in ("a.html", "b.html"))
     assert first == second
 
 
 def test_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="--output_dir"):
-        report.write_report(tmp_path)
+        html_of(tmp_path)
 
 
 def test_damaged_file_leaves_the_old_page(run):
-    old = report.write_report(run).read_bytes()
+    old = html_of(run)
     (run / "environment.json").write_text("{")
     with pytest.raises(DataError, match=r"environment\.json: not JSON"):
-        report.write_report(run)
-    assert (run / "report.html").read_bytes() == old
+        html_of(run)
+    assert (run / "report.html").read_text(encoding="utf-8") == old
     assert not list(run.glob(".*"))
 
 

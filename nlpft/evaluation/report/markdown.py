@@ -1,0 +1,145 @@
+"""The tables of the page as Markdown, for a pull request, a note, or the model card."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from nlpft.data import provenance
+from nlpft.evaluation import tables
+from nlpft.evaluation.report import metrics, runs
+from nlpft.evaluation.report.facts import BASE, Run, Versus
+from nlpft.evaluation.report.plots import distinct
+
+
+def render(run: Run) -> str:
+    """One run."""
+    lines = [f"# {run.name}", "", *evaluation(run, 2), *training(run, 2), *data(run, 2), *settings(run, 2)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def render_all(found: Sequence[Run]) -> str:
+    """Several runs, compared."""
+    lines = [f"# {len(found)} runs", "", *_heading(2, "Evaluation")]
+    for measure in runs.measures(runs.corrected(found)):
+        first = measure.rows[0][1]
+        rows = [
+            [f"base of {whose}" if whose else "base", first.show(value), "", "", "", ""]
+            for whose, value in measure.bases
+        ]
+        rows += [
+            [name, c.show(c.other), c.show(c.difference, True), tables.interval(c), f"{c.p_adjusted:.2g}", _verdict(c)]
+            for name, c in measure.rows
+        ]
+        header = ("model", "value", "difference", "interval", "p adjusted", "verdict")
+        lines += [
+            *_heading(3, f"{measure.name}: {tables.items(first)}"),
+            *tables.markdown(
+                header,
+                rows,
+                (
+                    "model",
+                    "verdict",
+                ),
+            ),
+            "",
+        ]
+    lines += [line for name, why in runs.without(found) for line in (f"{name}: not compared, {why}", "")]
+    facts = runs.summary(found)
+    keys = list(dict.fromkeys(key for _, of in facts for key in of))
+    lines += [
+        *_heading(2, "Training"),
+        *_by_run(keys, [[of.get(key, runs.MISSING) for _, of in facts] for key in keys], found),
+    ]
+    differing = runs.differing(found)
+    lines += [
+        *_heading(2, "What differs"),
+        *_by_run([key for key, _ in differing], [values for _, values in differing], found),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def evaluation(run: Run, level: int) -> list[str]:
+    """Every evaluation against the base model's; where there is none, scores by themselves."""
+    lines = _heading(level, "Evaluation")
+    for versus in run.others:
+        lines += [*_heading(level + 1, f"{versus.label} against {BASE}"), *_compared(versus), ""]
+    if any(versus.comparisons for versus in run.others):
+        c = next(c for versus in run.others for c in versus.comparisons)
+        return [*lines, tables.legend(c.confidence, any(v.retained for v in run.others)), ""]
+    if not run.scores:
+        return [*lines, "No evaluation yet.", ""]
+    rows = [[label, f"{task} {metric}", f"{value:.3f}"] for label, task, metric, value in run.scores]
+    return [*lines, *tables.markdown(("evaluation", "measure", "value"), rows), ""]
+
+
+def training(run: Run, level: int) -> list[str]:
+    """What training came to."""
+    facts = metrics.facts(run.metrics)
+    if run.blocks:
+        facts.append(("trainable parameters", f"{sum(block.trains for block in run.blocks):,}"))
+    said = _pairs(facts) if facts else ["No training steps are recorded."]
+    return [*_heading(level, "Training"), *said, ""]
+
+
+def data(run: Run, level: int) -> list[str]:
+    """What became of the rows of each split."""
+    lines = _heading(level, "Data")
+    for split, said in run.data.items():
+        found = provenance.outcomes(said)
+        if found:
+            rows = [[o.name, f"{o.rows_read:,}", *(f"{n:,}" for n in o.counts.values())] for o in found]
+            header = ["file", "read", *found[0].counts]
+            lines += [*_heading(level + 1, split), *tables.markdown(header, rows, ("file",)), ""]
+        reasons = [[o, why, f"{n:,}"] for o, by in (said.get("reasons") or {}).items() for why, n in by.items()]
+        if reasons:
+            header = ["outcome", "reason", "rows"]
+            lines += [
+                *tables.markdown(
+                    header,
+                    reasons,
+                    (
+                        "outcome",
+                        "reason",
+                    ),
+                ),
+                "",
+            ]
+    return lines if run.data else [*lines, "No summary of the data.", ""]
+
+
+def settings(run: Run, level: int) -> list[str]:
+    """Configuration and environment."""
+    found = [(key, value) for key, value in {**run.settings, **run.environment}.items() if value not in (None, [])]
+    return [*_heading(level, "Settings"), *(_pairs(found) if found else ["None are recorded."]), ""]
+
+
+def _compared(versus: Versus) -> list[str]:
+    if versus.error:
+        return [f"Not compared. {versus.error}"]
+    notes = [line for note in versus.notes for line in ("", note)]
+    return [*tables.comparisons(versus.comparisons, BASE, versus.label), *notes]
+
+
+def _verdict(c: Any) -> str:
+    return c.forgotten if c.retention else c.verdict
+
+
+def _by_run(keys: Sequence[str], values: Iterable[Sequence[str]], found: Sequence[Run]) -> list[str]:
+    header = ("", *distinct(found))
+    rows = [[key, *row] for key, row in zip(keys, values, strict=True)]
+    return [*tables.markdown(header, rows, header), ""] if rows else ["Nothing.", ""]
+
+
+def _pairs(found: Sequence[tuple[str, Any]]) -> list[str]:
+    rows = [[str(key), ", ".join(map(str, value)) if isinstance(value, list) else str(value)] for key, value in found]
+    return tables.markdown(
+        ("name", "value"),
+        rows,
+        (
+            "name",
+            "value",
+        ),
+    )
+
+
+def _heading(level: int, text: str) -> list[str]:
+    return [f"{'#' * level} {text}", ""]
