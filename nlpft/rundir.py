@@ -2,6 +2,7 @@
 
 config.yaml       the resolved configuration; reads back equal
 environment.json  versions, device, seeds, data fingerprint
+parameters.json   how many numbers each block has, and trains
 metrics.jsonl     a line for each optimiser step ("kind": "train") and each evaluation ("kind": "eval")
 checkpoints/      step-00000100/: weights and optimiser; enough to go on as if never stopped
 model/            what the run was for: an adapter in PEFT's format or whole weights, with the tokenizer
@@ -35,6 +36,10 @@ class RunDir:
     @property
     def data(self) -> Path:
         return self.path / "data.json"
+
+    @property
+    def parameters(self) -> Path:
+        return self.path / "parameters.json"
 
     @property
     def metrics(self) -> Path:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from torch import nn
 
@@ -69,13 +68,3 @@ def hold(model: nn.Module, tuning: Any, max_steps: int) -> Callable[[int], None]
     method = module_of(tuning)
     return method.hold(model, tuning, max_steps) if hasattr(method, "hold") else lambda step: None
 
-
-def trained(model: nn.Module) -> tuple[int, int]:
-    """How many numbers train, and how many there are; weights in 4 bits count as what they stand for."""
-    sizes = [(_numbers(p), p.requires_grad) for p in model.parameters()]
-    return sum(n for n, trains in sizes if trains), sum(n for n, _ in sizes)
-
-
-def _numbers(weight: torch.Tensor) -> int:
-    state = getattr(weight, "quant_state", None)
-    return state.shape.numel() if state is not None else weight.numel()

@@ -7,6 +7,7 @@ with attended(run) as steps:
             run.judge(step, loss, targets)
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +22,9 @@ from torch import nn
 
 from nlpft.data.loader import PackedData, Share
 from nlpft.errors import Interrupted
+from nlpft.files import write_text
 from nlpft.models.load import autocast
+from nlpft.models.sizes import by_block
 from nlpft.rundir import RunDir
 from nlpft.training import checkpoint, flops, method
 from nlpft.training.bad_steps import BadSteps, rescued
@@ -122,6 +125,8 @@ def begin(
         best, first = Best(cfg.patience, **state["best"]), state["step"]
     settings = method.step_settings(inner, cfg, max_steps, first)
     log = RunLog.start(accelerator, folder, cfg, max_steps, first, flops.per_token(model, data.lengths))
+    if accelerator.is_main_process:
+        write_text(folder.parameters, json.dumps(by_block(inner), indent=2) + "\n")
     log.say(method.described(optimizer, cfg.optim.lr))
     return Run(accelerator, folder, cfg, model, optimizer, data, score, max_steps, settings, best, log)
 

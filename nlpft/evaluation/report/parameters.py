@@ -25,7 +25,7 @@ class Block(NamedTuple):
 
 def by_block(run: RunDir) -> list[Block]:
     """Of the model of `run`, from its embeddings to its head; none where it does not say. Raises DataError for a damaged file."""
-    if (path := run.path / "parameters.json").is_file():
+    if (path := run.parameters).is_file():
         return _recorded(path)
     if (path := run.model / ADAPTER).is_file():
         return _of_adapter(sizes(path))
