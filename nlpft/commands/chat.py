@@ -14,12 +14,12 @@ from rich.text import Text
 
 from nlpft import plugins
 from nlpft.commands._conversation import Conversation, Settings
-from nlpft.commands._stops import stops
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.errors import ConfigError, ModelError
 from nlpft.files import write_text
 from nlpft.models.pretrained import resolve
 from nlpft.rundir import model_folder
+from nlpft.serving._stops import stops
 
 HELP = "/undo, /reset, /save FILE, /tokens, /help; /exit or Ctrl-D ends, Ctrl-C stops an answer"
 EXPLAINED = """/undo       forget the last question and its answers
