@@ -19,10 +19,11 @@ LONGEST = 3  # questions
 Pieces = dict[tuple[str, str], str]  # between the turns of two roles
 
 
-def go_template(template: ChatTemplate) -> str:
+def go_template(template: ChatTemplate, bos: str = "") -> str:
     """The Go template that writes what `template` does for a system's message (where it takes one), questions and answers.
 
-    Without the token that begins a sequence, which Ollama's runner adds by itself. Raises ModelError where no such template can.
+    bos: the token that Ollama's runner puts before a prompt by itself, because the tokenizer does; it is not written twice.
+    Raises ModelError where no such template can.
     """
     pieces: Pieces = {}
     for roles in conversations(template):
@@ -32,7 +33,6 @@ def go_template(template: ChatTemplate) -> str:
                     f"the chat template writes {pieces[pair]!r} and {text!r} between turns of the same roles; Ollama's templates "
                     "cannot follow it"
                 )
-    bos = template.tokens.get("bos_token", "")
     pieces = {pair: text.removeprefix(bos) if pair[0] == START else text for pair, text in pieces.items()}
     return written(pieces)
 

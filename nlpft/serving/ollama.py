@@ -10,6 +10,7 @@ from nlpft.models.pretrained import resolve
 from nlpft.serving import gguf
 from nlpft.serving._go_template import go_template
 from nlpft.serving._source import Settings, Source, chat_template, write_adapter, write_endings, write_whole
+from nlpft.types import Message
 
 CONTEXT = 8192  # tokens, at most: Ollama reserves room for all of them; left out it takes 4096 and cuts in silence
 SAMPLING = ("temperature", "top_p", "top_k", "repetition_penalty")
@@ -25,7 +26,9 @@ def check(settings: Settings) -> None:
 def write(source: Source, output: Path, settings: Settings) -> list[str]:
     """Weights (as model.gguf where a converter is named) and Modelfile. Raises ModelError for templates it cannot say in Go."""
     chat_template(source)
-    template = go_template(TextTokenizer(tokenizer_folder(source.name)).chat_template())
+    chat = TextTokenizer(tokenizer_folder(source.name)).chat_template()
+    bos = added_bos(load_tokenizer(source.name))
+    template = go_template(chat, bos)
     if settings.adapter:
         write_adapter(source, output)
         said, model = [], f"FROM {resolve(str(source.base))}\nADAPTER ."
@@ -37,7 +40,17 @@ def write(source: Source, output: Path, settings: Settings) -> list[str]:
     ends = write_endings(source, output)
     lines = [model, f'TEMPLATE """{template}"""', *parameters(source, output, ends)]
     (output / "Modelfile").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if bos and not chat.render([Message("user", "?")], generate=True).startswith(bos):
+        said.append(
+            f"note: Ollama puts {bos} before every prompt, as the tokenizer does with plain text; the chat template does not"
+        )
     return [*said, f"ollama create {source.label} -f FOLDER/Modelfile"]
+
+
+def added_bos(tokenizer: Any) -> str:
+    """The token that the tokenizer puts before every text, '' if it puts none: a model may have one and not use it so."""
+    bos = tokenizer.bos_token_id
+    return tokenizer.bos_token if bos is not None and tokenizer("x")["input_ids"][0] == bos else ""
 
 
 def parameters(source: Source, output: Path, ends: list[int]) -> list[str]:

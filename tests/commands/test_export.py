@@ -10,6 +10,7 @@ import pytest
 import tiny
 import torch
 from adapters import save_adapter
+from tokenizers import processors
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from nlpft import cli
@@ -167,6 +168,24 @@ def test_ollama_takes_an_adapter_or_a_gguf_file(adapter, base, tmp_path):
     assert export(adapter.parent, "-o", tmp_path / "two", "--to", "ollama", "--converter", converter(tmp_path)) == 0
     assert (tmp_path / "two" / "Modelfile").read_text().startswith("FROM ./model.gguf\n")
     assert (tmp_path / "two" / "model.gguf").is_file()
+
+
+def test_a_token_that_begins_sequences_is_left_to_ollama_only_if_the_tokenizer_adds_it(adapter, tmp_path, capsys):
+    tokenizer = AutoTokenizer.from_pretrained(adapter)
+    tokenizer.bos_token = "<|im_start|>"  # as SmolLM2 has it: the token of turns, which nothing puts before a text
+    tokenizer.save_pretrained(adapter)
+    assert export(adapter.parent, "-o", tmp_path / "one", "--to", "ollama") == 0
+    assert r'{{ "<|im_start|>user\n" }}' in (tmp_path / "one" / "Modelfile").read_text()
+    assert "note:" not in capsys.readouterr().out
+    tokenizer.bos_token = "<|endoftext|>"
+    added = processors.TemplateProcessing(single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)])
+    tokenizer.backend_tokenizer.post_processor = added
+    for template, written in (("{{ bos_token }}" + chatml.CHAT_TEMPLATE, False), (chatml.CHAT_TEMPLATE, True)):
+        tokenizer.chat_template = template
+        tokenizer.save_pretrained(adapter)
+        assert export(adapter.parent, "-o", tmp_path / "two", "--to", "ollama", "--overwrite") == 0
+        assert '{{ "<|endoftext|>' not in (tmp_path / "two" / "Modelfile").read_text()
+        assert ("note: Ollama puts <|endoftext|>" in capsys.readouterr().out) == written
 
 
 @needs_onnx

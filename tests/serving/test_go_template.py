@@ -71,9 +71,13 @@ def evaluate(source, messages):
 
 def check(template, roles):
     messages = [Message(role, text) for role, text in zip(roles, TEXTS, strict=False)]
-    expected = template.render(messages, generate=True).removeprefix(template.tokens.get("bos_token", ""))
+    expected = template.render(messages, generate=True)
     asked = [{"Role": m.role, "Content": m.content} for m in messages]
     assert evaluate(go_template(template), asked) == expected
+    bos = template.tokens.get("bos_token", "")
+    assert bos + evaluate(go_template(template, bos), asked) == (
+        expected if expected.startswith(bos) else bos + expected
+    )
 
 
 REFUSED = ("mistral_v3",)  # writes the system's message into the last question
