@@ -137,10 +137,21 @@ class Borrowing(torch.nn.Module):
         return x * self.table[0].weight[0]
 
 
+class Handing(Borrowing):
+    """Gives another's weight itself, which raises nothing."""
+
+    def forward(self, x):
+        return self.table[0].weight[None]
+
+
 def test_a_module_that_uses_anothers_weights_is_found_not_computed_without_them(base):
     model, source = streamed.skeleton(base)
     table = model.model.embed_tokens
     model.model.norm = Borrowing(table)
+    with pytest.raises(streamed.Unstreamable, match="of another"):
+        streamed.logits(model, source.read, IDS)
+    model, source = streamed.skeleton(base)
+    model.lm_head = Handing(model.model.embed_tokens)
     with pytest.raises(streamed.Unstreamable, match="of another"):
         streamed.logits(model, source.read, IDS)
 
