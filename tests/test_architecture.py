@@ -18,7 +18,7 @@ FLOORS = [
     {"config", "rundir", "recipes_dir"},
     {"formats", "templates", "metrics", "losses"},
     {"data", "models"},
-    {"tuning", "objectives", "search"},
+    {"tuning", "objectives", "search", "serving"},
     {"training", "evaluation"},
     {"cli"},
     {"__main__", "commands", "recipes"},

@@ -16,6 +16,7 @@ CONTRACT = {
     "objectives": ("Config", "build", "num_targets"),
     "commands": ("run",),
     "metrics": ("KIND", "VALUES", "Metric"),
+    "serving": ("check", "write"),
 }
 
 

@@ -1,100 +1,55 @@
-"""Talk with a model in the terminal; from a pipe, answer each line."""
+"""Talk with a model, or with several adapters side by side, in the terminal; from a pipe, answer each line."""
 
+import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import jinja2
 import tyro
 from rich.console import Console
+from rich.text import Text
 
+from nlpft import plugins
+from nlpft.commands._conversation import Conversation, Settings
 from nlpft.data.tokenizer import TextTokenizer
-from nlpft.errors import ConfigError, ModelError, RowRejected
+from nlpft.errors import ConfigError, ModelError
+from nlpft.files import write_text
 from nlpft.models.pretrained import resolve
 from nlpft.rundir import model_folder
-from nlpft.types import Message
+from nlpft.serving._stops import stops
 
-HELP = "/reset begins anew, /exit or Ctrl-D ends, Ctrl-C stops an answer"
+HELP = "/undo, /reset, /save FILE, /tokens, /help; /exit or Ctrl-D ends, Ctrl-C stops an answer"
+EXPLAINED = """/undo       forget the last question and its answers
+/reset      begin anew
+/save FILE  write the conversations so far as JSON, which nlpft convert reads
+/tokens     show the tokens of the last prompt and answers
+/exit       end; so does Ctrl-D, and Ctrl-C stops an answer"""
 
 
 @dataclass(frozen=True)
 class Config:
     model: tyro.conf.Positional[str]
     """A hub id, a folder of weights or of an adapter, a run folder (its model/), or smollm2-135m."""
+    adapters: tuple[str, ...] = ()
+    """Adapters or runs on that model that answer beside it, from one base in memory; where the model is an adapter itself,
+    its base does not answer."""
     system: str | None = None
     """The system's message, before the conversation."""
+    template: str | None = None
+    """Chat template in place of the tokenizer's own: the name of a built-in one, or a .jinja file."""
     max_new_tokens: int = 256
     """Longest answer, in tokens."""
     temperature: float = 0.0
     """Of sampling; 0: always the likeliest token."""
-
-
-@dataclass
-class Chat:
-    """A conversation with a model."""
-
-    model: Any
-    tokenizer: Any
-    stops: list[int]  # ids of the tokens that end an answer
-    config: Config
-    history: list[dict[str, str]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Forget all but the system's message."""
-        self.history = [{"role": "system", "content": self.config.system}] if self.config.system else []
-
-    def ask(self, question: str, write: Callable[[str], Any]) -> str:
-        """`write` the answer piece by piece, and keep question and answer; Ctrl-C ends the answer where it is.
-
-        Returns what is to be said of it: '' or that it was cut short, and why.
-        Raises ModelError, and keeps nothing, where the model cannot be asked this.
-        """
-        from transformers import TextStreamer  # seconds of import
-
-        asked = [*self.history, {"role": "user", "content": question}]
-        inputs, room = self._prompt(asked)
-        streamer = TextStreamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True)
-        pieces: list[str] = []
-
-        def show(text: str, stream_end: bool = False) -> None:
-            pieces.append(text)
-            write(text)
-
-        streamer.on_finalized_text = show  # type: ignore[method-assign]
-        remark = ""
-        try:
-            ids = self.model.generate(**inputs, **self._settings(room), streamer=streamer)
-            if ids[0, -1].item() not in self.stops:
-                remark = f"cut at {room} tokens; allow more by --max_new_tokens"
-        except KeyboardInterrupt:
-            streamer.end()  # what it holds back until a word is whole
-            remark = "stopped"
-        self.history = [*asked, {"role": "assistant", "content": "".join(pieces)}]
-        return remark
-
-    def _prompt(self, asked: list[dict[str, str]]) -> tuple[Any, int]:
-        """What the model reads, and how many tokens it may answer."""
-        try:
-            inputs = self.tokenizer.apply_chat_template(
-                asked, add_generation_prompt=True, return_tensors="pt", return_dict=True
-            )
-        except jinja2.TemplateError as error:
-            raise ModelError(f"the chat template refuses this conversation: {error}") from error
-        length, context = inputs["input_ids"].shape[1], self.model.config.max_position_embeddings
-        if length >= context:
-            raise ModelError(f"the conversation has {length} tokens, the model sees {context}; /reset begins anew")
-        return inputs.to(self.model.device), min(self.config.max_new_tokens, context - length)
-
-    def _settings(self, room: int) -> dict[str, Any]:
-        """How `generate` chooses tokens, and where it ends."""
-        ends = {"max_new_tokens": room, "eos_token_id": self.stops, "pad_token_id": self.stops[0]}
-        if self.config.temperature:
-            return {**ends, "do_sample": True, "temperature": self.config.temperature}
-        return {**ends, "do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+    whole: bool = False
+    """From a pipe: all of it is one question, not each line one."""
+    tokens: bool = False
+    """Show the tokens of each prompt and answer, with their ids, on standard error."""
+    force: bool = False
+    """Take adapters that say they were trained on another base."""
 
 
 def run(config: Config) -> int:
@@ -104,60 +59,96 @@ def run(config: Config) -> int:
         raise ConfigError(f"temperature {config.temperature}: must be 0 or more")
     notes = Console(stderr=True, highlight=False, markup=False)
     with notes.status("loading"):
-        chat = load(config)
+        sides = load(config)
     if not sys.stdin.isatty():
+        if config.whole:
+            ask(sides, sys.stdin.read().strip(), notes, config.tokens)
+            return 0
         for line in questions(sys.stdin):
-            say(chat, line, notes)
+            say(sides, line, notes, config.tokens)
         return 0
-    notes.print(f"{config.model}: {HELP}", style="dim")
+    notes.print(f"{', '.join(side.label for side in sides)}: {HELP}", style="dim")
     for line in questions(typed()):
         try:
-            say(chat, line, notes)
-        except ModelError as error:
+            say(sides, line, notes, config.tokens)
+        except (ModelError, ConfigError) as error:
             notes.print(str(error), style="yellow")
         print()
     return 0
 
 
-def load(config: Config) -> Chat:
-    """Model and tokenizer, on the GPU where there is one. Raises ModelError where they cannot hold a conversation."""
-    from nlpft.models.load import device, load_model, load_tokenizer  # seconds of import
+def load(config: Config) -> list[Conversation]:
+    """Model and tokenizers, on the GPU where there is one. Raises ModelError where they cannot hold a conversation."""
+    from nlpft.models.load import adapter_base, device, load_model  # seconds of import
 
     name = model_folder(config.model)
-    tokenizer = load_tokenizer(name)
+    settings = Settings(config.system, config.max_new_tokens, config.temperature)
+    if not config.adapters:
+        tokenizer = tokenizer_of(name, config)
+        model: Any = load_model(name).to(device()).eval()
+        return [Conversation(config.model, model, tokenizer, stops(model, tokenizer, name), settings)]
+    from nlpft.evaluation import subjects
+
+    base = adapter_base(resolve(name, weights=False))
+    named = subjects.adapters([*([config.model] if base else []), *config.adapters], base or name, config.force)
+    folders = [(subjects.BASE, name)] if not base else []
+    folders += [(subject.label, str(subject.folder)) for subject in named]
+    tokenizers = [tokenizer_of(folder, config) for _, folder in folders]  # before the weights, which take longer
+    model = together(load_model(base or name), named).to(device()).eval()
+    return [
+        Conversation(label, model, tokenizer, stops(model, tokenizer, folder), settings, answering(model, label))
+        for (label, folder), tokenizer in zip(folders, tokenizers, strict=True)
+    ]
+
+
+def tokenizer_of(name: str, config: Config) -> Any:
+    """A tokenizer with a chat template. Raises ModelError, with the remedy, where there is none."""
+    from nlpft.models.load import load_tokenizer, tokenizer_folder  # seconds of import
+
+    template = None
+    if config.template:
+        template = TextTokenizer(tokenizer_folder(name)).chat_template(config.template).source
+    tokenizer = load_tokenizer(name, template)
     if not tokenizer.chat_template:
         raise ModelError(
-            f"{config.model}: no chat template, so nothing says how a conversation is written to this model; "
-            "fine-tune it on conversations first: nlpft convert --template chatml, nlpft train sft"
+            f"{name}: no chat template, so nothing says how a conversation is written to this model. Try it with one of "
+            f"nlpft's by --template ({', '.join(plugins.names('templates'))}), or fine-tune it on conversations first: "
+            "nlpft convert --template chatml, nlpft train sft"
         )
-    model = load_model(name).to(device()).eval()
-    return Chat(model, tokenizer, stops(model, tokenizer, name), config)
+    return tokenizer
 
 
-def stops(model: Any, tokenizer: Any, name: str) -> list[int]:
-    """Ids of the tokens that end an answer: the end of turn, by the chat template, and of the sequence.
+def together(base: Any, named: Sequence[Any]) -> Any:
+    """`base` with all adapters on it, each under a name of its own. Raises ModelError where one does not fit."""
+    from peft import PeftModel  # 5 s of import that a plain model does not need
 
-    They may differ: a base model that was taught ChatML ends its sequences with one token and its turns with another.
-    """
-    ends = model.generation_config.eos_token_id
-    found = [end_of_turn(name), tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])]
-    known = list(dict.fromkeys(token for token in found if token is not None))
-    if not known:
-        raise ModelError(f"{name}: neither tokenizer nor chat template has a token that ends an answer")
-    return known
+    model = base
+    for subject in named:
+        try:
+            if isinstance(model, PeftModel):
+                model.load_adapter(str(subject.folder), adapter_name(subject.label))
+            else:
+                model = PeftModel.from_pretrained(model, str(subject.folder), adapter_name(subject.label))
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ModelError(f"{subject.folder}: cannot be put on its base: {str(error)[:300]}") from error
+    return model
 
 
-def end_of_turn(name: str) -> int | None:
-    """Id of the special token that the chat template puts behind an answer, if it is one that nlpft can take apart."""
-    try:
-        tokenizer = TextTokenizer(resolve(name, weights=False))
-        template = tokenizer.chat_template()
-        segments = template.segments([Message("user", "?"), Message("assistant", "!")])
-    except (ModelError, RowRejected):
-        return None
-    ending = next((s.text for s in reversed(segments) if s.train and s.control), "")
-    tokens = template.special.findall(ending)
-    return tokenizer.special[tokens[-1]] if tokens else None
+def adapter_name(label: str) -> str:
+    """What PEFT calls the adapter: a part of its modules' names, which dots would cut."""
+    return label.replace(".", "_")
+
+
+def answering(model: Any, label: str) -> Callable[[], Any]:
+    """A context in which `model` answers with the adapter called `label`, or as its base."""
+    from nlpft.evaluation.subjects import BASE
+
+    @contextmanager
+    def active() -> Iterator[None]:
+        model.set_adapter(adapter_name(label))
+        yield
+
+    return model.disable_adapter if label == BASE else active
 
 
 def typed() -> Iterator[str]:
@@ -183,13 +174,72 @@ def questions(lines: Iterable[str]) -> Iterator[str]:
             yield line.strip()
 
 
-def say(chat: Chat, line: str, notes: Console) -> None:
-    """Answer `line` on stdout, or do what it commands."""
-    if line == "/reset":
-        chat.reset()
-        notes.print("[a new conversation]", style="dim")
-        return
-    remark = chat.ask(line, lambda text: print(text, end="", flush=True))
-    print()
-    if remark:
-        notes.print(f"[{remark}]", style="dim")
+def say(sides: Sequence[Conversation], line: str, notes: Console, tokens: bool = False) -> None:
+    """Answer `line`, or do what it commands."""
+    word, _, rest = line.partition(" ")
+    if word in COMMANDS:
+        notes.print(COMMANDS[word](sides, rest.strip()), style="dim")
+    else:
+        ask(sides, line, notes, tokens)
+
+
+def ask(sides: Sequence[Conversation], question: str, notes: Console, tokens: bool) -> None:
+    """Each side's answer on stdout. Raises ModelError, and keeps nothing, where one of them cannot be asked this."""
+    prompts = [side.prompt(question) for side in sides]
+    for side, prompt in zip(sides, prompts, strict=True):
+        if len(sides) > 1:
+            print(f"[{side.label}]")
+        remark = side.answer(prompt, lambda text: print(text, end="", flush=True))
+        print()
+        if remark:
+            notes.print(f"[{remark}]", style="dim")
+    if tokens:
+        notes.print(shown(sides, ""))
+
+
+def reset(sides: Sequence[Conversation], rest: str) -> str:
+    for side in sides:
+        side.reset()
+    return "[a new conversation]"
+
+
+def undo(sides: Sequence[Conversation], rest: str) -> str:
+    forgotten = {side.label: side.undo() for side in sides}
+    return "[forgotten]" if any(forgotten.values()) else "[there is nothing to forget]"
+
+
+def save(sides: Sequence[Conversation], rest: str) -> str:
+    """Write the conversations in the format `messages`. Raises ConfigError where that cannot be."""
+    if not rest:
+        raise ConfigError("/save: needs a file's name")
+    path = Path(rest).expanduser()
+    if path.exists():
+        raise ConfigError(f"/save {rest}: already there; choose another name")
+    rows = [{"messages": side.history, "model": side.label} for side in sides]
+    try:
+        write_text(path, json.dumps(rows, ensure_ascii=False, indent=2) + "\n")
+    except OSError as error:
+        raise ConfigError(f"/save {rest}: cannot be written: {error.strerror}") from error
+    return f"[{path}: {sum(len(side.history) for side in sides)} messages]"
+
+
+def shown(sides: Sequence[Conversation], rest: str) -> Text:
+    """The tokens of the last prompt and answer of each side: text and id, one behind the other."""
+    out = Text()
+    for side in sides:
+        for name, tokens in side.tokens():
+            out.append(f"[{side.label}] {name}, {len(tokens)} tokens\n", "bold")
+            for number, (token, text) in enumerate(tokens):
+                out.append(json.dumps(text, ensure_ascii=False)[1:-1], "reverse" if number % 2 else "")
+                out.append(f" {token}  ", "dim")
+            out.append("\n")
+    return out or Text("[nothing has been said yet]")
+
+
+COMMANDS: dict[str, Callable[[Sequence[Conversation], str], Any]] = {
+    "/reset": reset,
+    "/undo": undo,
+    "/save": save,
+    "/tokens": shown,
+    "/help": lambda sides, rest: EXPLAINED,
+}

@@ -1,10 +1,12 @@
 """`nlpft chat`: answers end where the turn ends, history is kept, Ctrl-C stops an answer and not the program."""
 
 import io
+import json
 
 import pytest
 import tiny
 import torch
+from adapters import save_adapter
 from transformers import AutoTokenizer
 
 from nlpft import cli
@@ -138,7 +140,7 @@ def test_the_keyboard_asks_until_ctrl_d_and_survives_errors(script, tiny_folder,
     assert cli.main(["chat", str(tiny_folder)]) == 0
     printed = capsys.readouterr()
     assert [line for line in printed.out.splitlines() if line and chat.HELP not in line] == ["one", "two"]
-    assert "/reset begins anew" in printed.err
+    assert "/reset all" in printed.err
     assert len(model.prompts) == 2
 
 
@@ -148,7 +150,18 @@ def test_a_model_without_a_template_is_refused_with_a_remedy(tmp_path, monkeypat
     (folder / "chat_template.jinja").unlink(missing_ok=True)
     monkeypatch.setattr("sys.stdin", io.StringIO("a\n"))
     assert cli.main(["chat", str(folder)]) == 2
-    assert "nlpft convert --template" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "nlpft convert --template" in said
+    assert "chatml, gemma, llama3" in said
+
+
+def test_a_template_can_be_lent_to_a_model_without_one(script, tmp_path, monkeypatch, capsys):
+    folder = tiny.save_model(tmp_path / "plain")
+    tiny.save_tokenizer(folder, chat_template=None)
+    (folder / "chat_template.jinja").unlink(missing_ok=True)
+    model = script("Hello<|im_end|>", folder=folder)
+    assert talk(monkeypatch, capsys, folder, "word\n", "--template", "vicuna") == "Hello\n"
+    assert model.prompts == ["USER: word ASSISTANT:"]
 
 
 def test_what_the_template_refuses_is_said(tmp_path, script, monkeypatch, capsys):
@@ -165,3 +178,92 @@ def test_what_the_template_refuses_is_said(tmp_path, script, monkeypatch, capsys
 def test_settings_out_of_range_are_refused_before_the_model_is_loaded(words, capsys):
     assert cli.main(["chat", "./gone", *words]) == 2
     assert words[0][2:] in capsys.readouterr().err
+
+
+def test_undo_forgets_the_last_answer_and_its_question(script, tiny_folder, monkeypatch, capsys):
+    model = script("one<|im_end|>", "two<|im_end|>", "three<|im_end|>")
+    talk(monkeypatch, capsys, tiny_folder, "/undo\na\nb\n/undo\nc\n")
+    first = "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n"
+    assert model.prompts[2] == f"{first}one<|im_end|>\n<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_a_saved_conversation_is_one_that_convert_reads(script, tiny_folder, tmp_path, monkeypatch, capsys):
+    script("one<|im_end|>", "two<|im_end|>")
+    talk(monkeypatch, capsys, tiny_folder, f"a\nb\n/save {tmp_path / 'kept.json'}\n", "--system", "be good")
+    (row,) = json.loads((tmp_path / "kept.json").read_text())
+    assert [tuple(m.values()) for m in row["messages"]] == [
+        ("system", "be good"), ("user", "a"), ("assistant", "one"), ("user", "b"), ("assistant", "two"),
+    ]  # fmt: skip
+    data = tmp_path / "data"
+    assert cli.main(["convert", str(tmp_path / "kept.json"), "-o", str(data), "--model", str(tiny_folder)]) == 0
+    assert json.loads((data / "ledger.json").read_text())["kept"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("", "needs a file's name"), ("there", "already there"), ("gone/x", "cannot be written")]
+)
+def test_a_file_that_cannot_be_saved_is_said_and_nothing_lost(
+    name, said, tiny_folder, tmp_path, script, monkeypatch, capsys
+):
+    (tmp_path / "there").write_text("mine")
+    script()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"/save {name}\n"))
+    assert cli.main(["chat", str(tiny_folder)]) == 2
+    assert said in capsys.readouterr().err
+    assert (tmp_path / "there").read_text() == "mine"
+
+
+def test_tokens_are_shown_with_their_ids_on_demand(script, tiny_folder, monkeypatch, capsys):
+    model = script("one<|im_end|>")
+    monkeypatch.setattr("sys.stdin", io.StringIO("a\n/tokens\n"))
+    assert cli.main(["chat", str(tiny_folder)]) == 0
+    printed = capsys.readouterr()
+    ids = model.tokenizer.encode(model.prompts[0])
+    said = " ".join(printed.err.split())
+    assert f"prompt, {len(ids)} tokens" in said
+    assert all(f"{json.dumps(model.tokenizer.decode([i]))[1:-1].strip()} {i}" in said for i in ids)
+    assert said.endswith(f"<|im_end|> {model.tokenizer.convert_tokens_to_ids('<|im_end|>')}")
+    assert printed.out == "one\n"
+
+
+def test_all_of_a_pipe_can_be_one_question(script, tiny_folder, monkeypatch, capsys):
+    model = script("one<|im_end|>")
+    assert talk(monkeypatch, capsys, tiny_folder, "/reset\na\n\nb\n", "--whole") == "one\n"
+    assert model.prompts == ["<|im_start|>user\n/reset\na\n\nb<|im_end|>\n<|im_start|>assistant\n"]
+
+
+@pytest.fixture
+def two(tiny_folder, tmp_path):
+    folders = [
+        save_adapter(tmp_path / name, tiny_folder, strength) for name, strength in {"v1.0": 3.0, "b": 300.0}.items()
+    ]
+    return list(map(str, folders))
+
+
+def test_adapters_side_by_side_answer_as_each_does_alone_with_its_own_history(two, tiny_folder, monkeypatch, capsys):
+    def said(model, questions, *words):
+        return talk(monkeypatch, capsys, model, questions, "--max_new_tokens", "9", *words)
+
+    models = [tiny_folder, *two]
+    first = [said(model, "Hello there\n") for model in models]
+    second = [said(model, "Hello there\nreply\n").removeprefix(one) for model, one in zip(models, first, strict=True)]
+    assert len(set(first)) == 3
+    labels = ["[base]\n", "[v1.0]\n", "[b]\n"]
+    expected = [label + answer for answers in (first, second) for label, answer in zip(labels, answers, strict=True)]
+    assert said(tiny_folder, "Hello there\nreply\n", "--adapters", *two) == "".join(expected)
+    assert said(two[0], "Hello there\n", "--adapters", two[1]) == "".join(expected[1:3])
+
+
+def test_side_by_side_there_is_one_base_in_memory(two, tiny_folder, monkeypatch, capsys):
+    loaded, load_model = [], load.load_model
+    monkeypatch.setattr(load, "load_model", lambda name, *rest: loaded.append(name) or load_model(name, *rest))
+    talk(monkeypatch, capsys, tiny_folder, "word\n", "--max_new_tokens", "2", "--adapters", *two)
+    assert loaded == [str(tiny_folder)]
+
+
+def test_an_adapter_for_another_base_is_refused_before_anything_is_loaded(two, tmp_path, monkeypatch, capsys):
+    other = tiny.save_model(tmp_path / "other")
+    monkeypatch.setattr(load, "load_model", lambda *rest: pytest.fail("loaded"))
+    assert cli.main(["chat", str(other), "--adapters", *two]) == 2
+    assert "was trained on" in capsys.readouterr().err

@@ -1,23 +1,25 @@
 """`nlpft merge`: whole weights that give the adapter's logits, or nothing at all."""
 
 import json
+import re
 
 import pytest
 import tiny
 import torch
-from transformers import AutoTokenizer
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
 
 from nlpft import cli
-from nlpft.models import merge
+from nlpft.models import four_bits, merge, shards, streamed
 from nlpft.models.load import load_model, load_tokenizer, save_model
 from nlpft.tuning import lora
 
 IDS = torch.arange(3, 60)[None]
 
 
-def save_adapter(base, folder, strength: float = 0.05):
+def save_adapter(base, folder, strength: float = 0.05, targets=("all-linear",)):
     """An adapter on `base` as a run saves it; `strength`: size of its weights, 0 as before training."""
-    model = lora.apply(load_model(str(base)), lora.Config(rank=4))
+    model = lora.apply(load_model(str(base)), lora.Config(rank=4, targets=targets))
     torch.manual_seed(1)
     for name, weight in model.named_parameters():
         if "lora_B" in name:
@@ -33,8 +35,8 @@ def adapter(tmp_path, tiny_folder):
 
 
 @torch.no_grad()
-def logits(folder) -> torch.Tensor:
-    return load_model(str(folder), "float32").eval()(IDS).logits
+def logits(folder, ids=IDS) -> torch.Tensor:
+    return load_model(str(folder), "float32").eval()(ids).logits
 
 
 def test_merged_weights_give_the_adapters_logits(adapter, tiny_folder, tmp_path, capsys):
@@ -91,17 +93,16 @@ def test_auto_keeps_a_bfloat16_base_in_bfloat16(tmp_path):
 
 
 def test_a_wrong_merge_is_found_before_anything_is_written(adapter, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(merge, "merged", lambda model, name: model.unload())  # the base without the adapter
+    monkeypatch.setattr(streamed, "merged", lambda layer: layer.get_base_layer())  # the base without the adapter
     assert cli.main(["merge", str(adapter), "-o", str(tmp_path / "out")]) == 2
     assert "the merged weights are not the adapted model" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
 
 
 def test_weights_lost_on_the_way_to_the_disk_are_found(adapter, tmp_path, monkeypatch, capsys):
-    def save_another(model, folder, tokenizer, facts):
-        save_model(tiny.make_model(seed=7), folder, tokenizer, facts)
-
-    monkeypatch.setattr(merge, "save_model", save_another)
+    write = shards.write
+    nothing = lambda file, layouts, tensors: write(file, layouts, ((n, t * 0) for n, t in tensors))  # noqa: E731
+    monkeypatch.setattr(shards, "write", nothing)
     assert cli.main(["merge", str(adapter), "-o", str(tmp_path / "out")]) == 2
     assert "the weights as written are not the adapted model" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["adapter"]
@@ -116,6 +117,14 @@ def test_an_adapter_without_effect_is_pointed_out(tiny_folder, tmp_path, capsys)
     adapter = save_adapter(tiny_folder, tmp_path / "adapter", strength=0)
     assert cli.main(["merge", str(adapter), "-o", str(tmp_path / "out")]) == 0
     assert "changes nothing" in capsys.readouterr().out
+
+
+def test_an_effect_that_rounding_takes_away_is_pointed_out(tiny_folder, tmp_path, capsys):
+    adapter = save_adapter(tiny_folder, tmp_path / "adapter", strength=1e-4)
+    assert cli.main(["merge", str(adapter), "-o", str(tmp_path / "half"), "--dtype", "bfloat16"]) == 0
+    assert "rounds away" in capsys.readouterr().out
+    assert cli.main(["merge", str(adapter), "-o", str(tmp_path / "full")]) == 0
+    assert "rounds away" not in capsys.readouterr().out
 
 
 def test_what_cannot_be_merged_is_refused_with_the_reason(adapter, tiny_folder, tmp_path, monkeypatch, capsys):
@@ -139,3 +148,71 @@ def test_what_cannot_be_merged_is_refused_with_the_reason(adapter, tiny_folder, 
         assert cli.main(["merge", *map(str, words)]) == 2
         assert said in capsys.readouterr().err
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_fallback_to_the_whole_model_gives_the_same_weights_and_says_why(adapter, tmp_path, monkeypatch, capsys):
+    assert cli.main(["merge", str(adapter), "-o", str(tmp_path / "by_modules")]) == 0
+    assert "as a whole" not in capsys.readouterr().out
+
+    def refuse(folder):
+        raise streamed.Unstreamable("these weights are odd")
+
+    monkeypatch.setattr(streamed, "skeleton", refuse)
+    assert cli.main(["merge", str(adapter), "-o", str(tmp_path / "whole")]) == 0
+    assert "merged as a whole, in memory: these weights are odd" in capsys.readouterr().out
+    assert torch.allclose(logits(tmp_path / "whole"), logits(tmp_path / "by_modules"), atol=1e-6)
+
+
+def test_four_bits_say_what_quantizing_again_would_lose(adapter, tiny_folder, tmp_path, capsys):
+    assert cli.main(["merge", str(adapter), "-o", str(tmp_path / "out"), "--four_bits"]) == 0
+    merged, again = map(float, re.search(r"logits are (\S+) off, and (\S+) if", capsys.readouterr().out).groups())
+    trained = PeftModel.from_pretrained(four_bits.quantize(load_model(str(tiny_folder), "float32")), adapter).eval()
+    twice = four_bits.quantize(load_model(str(tmp_path / "out"), "float32").eval())
+    ids = merge.probe(twice)
+    with torch.no_grad():
+        expected = trained(ids).logits
+        assert merged == pytest.approx(merge.distance(logits(tmp_path / "out", ids), expected), rel=0.05)
+        assert again == pytest.approx(merge.distance(twice(ids).logits, expected), rel=0.05)
+    assert min(merged, again) > 1e-3
+
+
+def test_a_base_stored_in_four_bits_is_merged_into_what_it_stands_for(tmp_path, capsys):
+    stored = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True)
+    base, wide = tiny.save_tokenizer(tmp_path / "base"), tmp_path / "wide"  # as one of bitsandbytes' blocks of 64
+    changes = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 16, "num_key_value_heads": 4, "dtype": None}
+    LlamaForCausalLM(LlamaConfig(**{**tiny.make_model().config.to_dict(), **changes})).save_pretrained(wide)
+    AutoModelForCausalLM.from_pretrained(wide, quantization_config=stored).save_pretrained(base)
+    adapter = save_adapter(base, tmp_path / "adapter")
+    assert cli.main(["merge", str(adapter), "-o", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "its base's weights are quantized" in said
+    assert "quantized to 4 bits again" in said
+    assert "quantization_config" not in json.loads((tmp_path / "out" / "config.json").read_text())
+    assert merge.distance(logits(tmp_path / "out"), logits(adapter)) < 1e-2  # in 4 bits PEFT computes in less
+
+
+def test_an_adapter_for_another_base_is_refused_whichever_way_it_differs(tmp_path, tiny_folder, capsys):
+    config = tiny.make_model().config
+    changes = {"wide": {"hidden_size": 64}, "deep": {"num_hidden_layers": 4}, "flat": {"num_hidden_layers": 2}}
+    for name, change in changes.items():
+        other = tiny.save_tokenizer(tmp_path / name)
+        LlamaForCausalLM(LlamaConfig(**{**config.to_dict(), **change})).save_pretrained(other)
+        adapter = save_adapter(other, tmp_path / f"adapter-{name}", targets=("q_proj", "up_proj"))
+        settings = json.loads((adapter / "adapter_config.json").read_text())
+        (adapter / "adapter_config.json").write_text(
+            json.dumps({**settings, "base_model_name_or_path": str(tiny_folder)})
+        )
+        assert cli.main(["merge", str(adapter), "-o", str(tmp_path / "out")]) == 2
+        assert str(adapter) in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("whose", ["base", "adapter"])
+def test_a_file_cut_short_is_named(tmp_path, whose, capsys):
+    base = tiny.save_model(tmp_path / "base")
+    adapter = save_adapter(base, tmp_path / "adapter")
+    file = {"base": base / "model.safetensors", "adapter": adapter / "adapter_model.safetensors"}[whose]
+    file.write_bytes(file.read_bytes()[:-100])
+    assert cli.main(["merge", str(adapter), "-o", str(tmp_path / "out")]) == 2
+    assert str(file) in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
