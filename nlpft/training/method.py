@@ -67,4 +67,3 @@ def hold(model: nn.Module, tuning: Any, max_steps: int) -> Callable[[int], None]
     """
     method = module_of(tuning)
     return method.hold(model, tuning, max_steps) if hasattr(method, "hold") else lambda step: None
-

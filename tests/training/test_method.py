@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from nlpft import plugins
+from nlpft.models.sizes import by_block
 from nlpft.training import method
 from nlpft.training.loop import train_steps
 from nlpft.training.optim import OptimConfig
