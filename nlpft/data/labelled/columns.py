@@ -7,7 +7,7 @@ from nlpft.data.labelled.options import LabelColumns
 from nlpft.errors import DataError
 
 TEXT = """text sentence review content message comment tweet document utterance query body question title description
-abstract headline input""".split()
+abstract headline input""".split()  # noqa: SIM905 - a list would take twenty lines
 PAIRS = (
     ("sentence1", "sentence2"),
     ("premise", "hypothesis"),
@@ -19,7 +19,7 @@ PAIRS = (
     ("query", "passage"),
 )
 LABEL = """label labels class category target sentiment intent topic gold_label label_text coarse_label score rating stars
-polarity type""".split()
+polarity type""".split()  # noqa: SIM905
 WORDS = ("tokens", "words")
 TAGS = ("tags", "ner_tags", "labels", "ner", "slots", "pos_tags", "bio_tags", "label")
 LOOKED_AT = 500  # rows that are looked at
