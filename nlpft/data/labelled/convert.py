@@ -117,7 +117,7 @@ def _write(
     if options.splits:
         rows = splits.drawn(rows, task.strata(rows.examples, options), options)
     train = splits.training(rows.names)
-    meaning = task.learn(rows.of(train), options, train or "the files")
+    meaning = task.learn(rows.of(train), options, _files(rows, train))
     rows = rows.with_rows([task.resolved(row, meaning) if isinstance(row, Example) else row for row in rows.rows])
     _check_unseen(rows, options)
     read = len(rows.rows)
@@ -131,6 +131,11 @@ def _write(
     ledger.write(new)
     _write_rejected(new / "rejected.jsonl", after)
     return ledger.summary()
+
+
+def _files(rows: Rows, split: str) -> str:
+    """Names of a split's files, for a message."""
+    return some(list(dict.fromkeys(name for name, own in zip(rows.files, rows.splits, strict=True) if own == split)), 3)
 
 
 def _counts(rows: Rows, meaning: Any) -> dict[str, Any]:
