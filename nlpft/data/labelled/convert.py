@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -68,7 +68,8 @@ def _identity(
 ) -> dict[str, Any]:
     """What the dataset is made from; its fingerprint covers the files' bytes and all that decides the rows."""
     names = [one.name for one in found]
-    facts = [asdict(options), longest, tokenizer.hash, code(), names, [one.split for one in found]]
+    decided_by = {field.name: getattr(options, field.name) for field in fields(LabelOptions)}
+    facts = [decided_by, longest, tokenizer.hash, code(), names, [one.split for one in found]]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=repr).encode())
     for path in (path for one in found for path in inputs.files(one)):
         digest.update(digest_of(path).encode())
@@ -84,7 +85,7 @@ def _identity(
 
 def _read(found: Sequence[Input], options: LabelOptions) -> Rows:
     """All rows of all files."""
-    reads = [readers.read(one, options) for one in found]
+    reads = readers.read_all(found, options)
     rows = [row for read in reads for row in read.rows]
     files = [read.name for read in reads for _ in read.rows]
     of = [one.split for one, read in zip(found, reads, strict=True) for _ in read.rows]

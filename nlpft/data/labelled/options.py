@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Task = Literal["classify", "tag"]
-Format = Literal["auto", "json", "csv", "tsv", "lines", "conll", "parallel"]
+Format = Literal["auto", "json", "csv", "tsv", "lines", "conll"]
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 
 
@@ -32,7 +32,7 @@ class LabelOptions:
     """classify: a label for each text; tag: a tag for each word; auto: tag where the files have words with tags."""
     format: Format = "auto"
     """How the files are written; auto: told by their content. lines: a label, a blank, the text; conll: a word and its tag
-    on a line, a blank line behind each sentence; parallel: a folder with seq.in, seq.out, label."""
+    on a line, a blank line behind each sentence. A folder with seq.in, seq.out and label is read line by line."""
     encoding: str = "utf-8"
     """Of the files, such as latin-1."""
     columns: LabelColumns = LabelColumns()

@@ -1,13 +1,13 @@
 """Input files -> rows: which reader a file needs, and what it gives."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from nlpft.data import sources, stream
+from nlpft.data import sources, stream, tables
 from nlpft.data.labelled import conll, lines, parallel, records, saved, sniff
 from nlpft.data.labelled.columns import roles
 from nlpft.data.labelled.example import Read
-from nlpft.data.labelled.inputs import Input, data, is_parallel, is_saved, recoded
+from nlpft.data.labelled.inputs import Input, data, is_saved, recoded
 from nlpft.data.labelled.options import LabelOptions
 from nlpft.data.read import read as read_records
 from nlpft.data.rows import Bad
@@ -16,21 +16,37 @@ from nlpft.errors import DataError
 from nlpft.types import Record
 
 HEAD = 1 << 20  # bytes looked at
+FOLDER = "folder"  # the kind of an input that is one
 
 
-def read(one: Input, options: LabelOptions) -> Read:
-    """All rows of an input, each an example or why it is none.
+def read_all(found: Sequence[Input], options: LabelOptions) -> list[Read]:
+    """All rows of the inputs, each an example or why it is none.
 
-    Raises DataError where the file cannot be read, or its columns are not found.
+    A file whose content does not tell how it is written is taken to be like the others. Raises DataError where none tells, a
+    file cannot be read, or its columns are not found.
     """
+    kinds = [_kind(one, options) for one in found]
+    told = next((kind for kind in kinds if kind not in (None, FOLDER)), None)
+    return [_read(one, kind or told, options) for one, kind in zip(found, kinds, strict=True)]
+
+
+def _read(one: Input, kind: str | None, options: LabelOptions) -> Read:
+    if kind is None:
+        raise DataError(
+            f"{one.name}:1: neither JSON, a table, CoNLL columns, nor lines that begin with a label; "
+            "name it by --format csv, tsv, lines or conll"
+        )
+    if kind == FOLDER:
+        return (saved.read if is_saved(one.path) else parallel.read)(one, options)
+    return _table(one, kind, options) if kind in tables.DELIMITERS else READERS[kind](one, options)
+
+
+def _kind(one: Input, options: LabelOptions) -> str | None:
+    """How an input is written; None where that cannot be told."""
     if one.path.is_dir():
-        reader = saved.read if is_saved(one.path) and not is_parallel(one.path) else parallel.read
-        return reader(one, options)
-    kind = options.format if options.format not in ("auto", "parallel") else _kind(one, options)
-    return READERS[kind](one, options)
-
-
-def _kind(one: Input, options: LabelOptions) -> str:
+        return FOLDER
+    if options.format != "auto":
+        return options.format
     path = recoded(one.path, one.name, options.encoding)
     head = next(stream.blocks(path, "", HEAD), b"")
     if packed := stream.compression_of(head):
@@ -47,9 +63,8 @@ def _conll(one: Input, options: LabelOptions) -> Read:
     return Read(one.name, conll.examples(found, one.name, options.columns))
 
 
-def _table(one: Input, options: LabelOptions) -> Read:
+def _table(one: Input, kind: str, options: LabelOptions) -> Read:
     path = recoded(one.path, one.name, options.encoding)
-    kind = options.format if options.format in ("csv", "tsv") else _kind(one, options)
     compression = stream.compression_of(next(stream.blocks(path, "", 4), b""))
     return _records(Source(one.name, path, kind, compression), options)  # type: ignore[arg-type]
 
@@ -75,8 +90,6 @@ def _records(source: Source, options: LabelOptions) -> Read:
 
 READERS: dict[str, Callable[[Input, LabelOptions], Read]] = {
     "json": _json,
-    "csv": _table,
-    "tsv": _table,
     "lines": _lines,
     "conll": _conll,
 }

@@ -13,17 +13,20 @@ Kind = Literal["json", "csv", "tsv", "lines", "conll"]
 TAG = re.compile(r"(O|[BIESLUM]-\S+)")
 LOOKED_AT = 2_000  # lines
 MOST = 0.98  # of the lines that must agree
+WITH_TEXT = 0.8  # of the lines behind whose first word a text must come; the others are mistakes
 
 
-def kind(head: bytes, name: str, ending: str, task: str) -> Kind:
-    """What the first bytes of a file, unpacked, look like. Raises DataError where that is nothing that nlpft reads."""
-    if head.startswith(b"PAR1") or head.lstrip()[:1] in (b"[", b"{"):
-        looks(head, name, ending, "auto", False)
-        return "json"
+def kind(head: bytes, name: str, ending: str, task: str) -> Kind | None:
+    """What the first bytes of a file, unpacked, look like; None where they do not tell. Raises DataError for an empty file."""
     lines = [line for line in head.decode("utf-8", "replace").split("\n")[:LOOKED_AT] if line.strip()]
     if not lines:
         raise DataError(f"{name}: the file is empty")
-    if is_conll(lines) or (task == "tag" and ending not in (".csv", ".tsv")):
+    if is_conll(lines):
+        return "conll"
+    if head.startswith(b"PAR1") or lines[0].lstrip("\ufeff \t")[:1] in ("[", "{"):
+        looks(head, name, ending, "auto", False)
+        return "json"
+    if task == "tag" and ending not in (".csv", ".tsv"):
         return "conll"
     if ending in (".csv", ".tsv"):
         return "csv" if ending == ".csv" else "tsv"
@@ -33,10 +36,7 @@ def kind(head: bytes, name: str, ending: str, task: str) -> Kind:
         return "lines"
     if "," in lines[0] and _share([len(row) for row in csv.reader(lines)]) >= MOST:
         return "csv"
-    raise DataError(
-        f"{name}:1: neither JSON, a table, CoNLL columns, nor lines that begin with a label; "
-        "name it by --format csv, tsv, lines or conll"
-    )
+    return None
 
 
 def is_conll(lines: Sequence[str]) -> bool:
@@ -55,7 +55,7 @@ def _share(numbers: Sequence[int]) -> float:
 def _has_labels(lines: Sequence[str]) -> bool:
     """Whether first words come again and again, in front of a text."""
     first = [line.split(None, 1) for line in lines]
-    if sum(len(parts) == 2 for parts in first) < MOST * len(first):
+    if sum(len(parts) == 2 for parts in first) < WITH_TEXT * len(first):
         return False
     names = {parts[0] for parts in first}
     return len(names) <= max(2, len(lines) / 4) or all(name.startswith(FASTTEXT) for name in names)
