@@ -14,7 +14,7 @@ REMEDIES = {
     **OF_LABELS,
     # the text of the row
     rows.NOT_JSON: "mend the row where the file was made: quotes, commas, brackets",
-    rows.NOT_UTF8: "save the file as UTF-8 (iconv -f latin1 -t utf-8 FILE)",
+    rows.NOT_UTF8: "save the file as UTF-8 (iconv -f latin1 -t utf-8 FILE; `nlpft label` takes --encoding latin-1)",
     rows.DUPLICATE_KEY: "leave one of the two: which one is meant, only you can say",
     rows.OTHER_WIDTH: "give the row as many fields as the table has columns; quote fields that hold the separator",
     # how long it is, and its tokens

@@ -86,11 +86,21 @@ def files(one: Input) -> list[Path]:
     return sorted(path for path in one.path.iterdir() if path.is_file())
 
 
+def _is_utf8(encoding: str) -> bool:
+    """Whether an encoding is UTF-8. Raises ConfigError where there is none of that name."""
+    try:
+        return codecs.lookup(encoding).name == "utf-8"
+    except LookupError:
+        raise ConfigError(
+            f"encoding {encoding!r}: no such encoding; latin-1, cp1252, utf-16, gb18030 are some"
+        ) from None
+
+
 def data(path: Path, name: str, encoding: str) -> bytes:
     """All of a text file, unpacked, as UTF-8. Raises DataError where it cannot be read or is in another encoding."""
     compression = stream.compression_of(next(stream.blocks(path, "", 4), b""))
     raw = b"".join(stream.blocks(path, compression, 1 << 20)) if compression else file_bytes(path)
-    if codecs.lookup(encoding).name == "utf-8":
+    if _is_utf8(encoding):
         return raw.removeprefix(codecs.BOM_UTF8)
     try:
         return raw.decode(encoding).encode()
@@ -101,7 +111,7 @@ def data(path: Path, name: str, encoding: str) -> bytes:
 
 def recoded(path: Path, name: str, encoding: str) -> Path:
     """A file in UTF-8 with the content of one in another encoding."""
-    if codecs.lookup(encoding).name == "utf-8":
+    if _is_utf8(encoding):
         return path
     folder = Path(tempfile.mkdtemp(prefix="nlpft-recoded-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -1,6 +1,7 @@
 """Rows of JSON, CSV, TSV and parquet files -> examples, by the roles of their columns."""
 
-import json
+import ast
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from nlpft.data.rows import Bad
 from nlpft.errors import RowRejected
 from nlpft.types import Record
 
+LIST = re.compile(r"""\[\s*["'].*["']\s*\]""", re.DOTALL)
 EMPTY, NO_LABEL, NO_TEXT = "empty text", "no label", "no text column"
 NO_WORDS, UNEQUAL = "no words", "as many tags as words are needed"
 
@@ -39,7 +41,7 @@ def labelled(record: Record, roles: Roles) -> Example:
     pair = _text(row, roles.pair) if roles.pair else None
     check_texts(text, pair)
     label = row.get(roles.label[0]) if len(roles.label) == 1 else {name: row.get(name) for name in roles.label}
-    if label is None or (isinstance(label, str) and not label.strip()):
+    if label is None or label != label or (isinstance(label, str) and not label.strip()):  # NaN differs from itself
         raise RowRejected(NO_LABEL)
     return Example(record.source, text, pair, label, offset=record.offset, row=row)
 
@@ -72,11 +74,19 @@ def _text(row: Mapping[str, Any], name: str) -> str:
     found = row.get(name)
     if found is None:
         raise RowRejected(NO_TEXT if name not in row else EMPTY, name)
-    return found if isinstance(found, str) else str(found)
+    if not isinstance(found, str | int | float):
+        raise RowRejected("not text", f"{name} is {type(found).__name__}")
+    return str(found)
 
 
 def _list(found: Any) -> list[str]:
-    """Words or tags of a row: a list, its JSON text, or text parted by blanks."""
+    """Words or tags of a row: a list, one as JSON or Python writes it, or text parted by blanks."""
     if isinstance(found, str):
-        found = json.loads(found) if found[:1] == "[" and found[-1:] == "]" and '"' in found else found.split()
+        written = LIST.fullmatch(found)
+        try:
+            found = ast.literal_eval(found) if written else found.split()
+        except (ValueError, SyntaxError):
+            found = found.split()
+    if found is not None and not isinstance(found, list):
+        raise RowRejected("not text", f"a list of words is {type(found).__name__}")
     return [str(item) for item in found or []]

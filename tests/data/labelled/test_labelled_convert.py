@@ -233,3 +233,18 @@ def test_the_same_call_finds_the_dataset_and_another_content_does_not(files, tmp
     files(rows=TRAIN + "good more\n")
     assert not convert([found["rows"]], out, tokenizer, overwrite=True).hit
     assert table(out).num_rows == 5
+
+
+def test_an_engine_that_is_not_exact_on_the_texts_is_not_used(files, tmp_path, monkeypatch):
+    found, tokenizer = files(rows=TRAIN), byte_level(tmp_path / "model")
+    made([found["rows"]], tmp_path / "a", tokenizer)
+
+    def choose(size, texts):
+        tokenizer.engine = "splintr"
+        vars(tokenizer)["_encode"] = lambda texts: tokenizer.encode_exactly([text.upper() for text in texts])
+
+    monkeypatch.setattr("nlpft.data.labelled.convert.LARGE", 0)
+    monkeypatch.setattr("nlpft.data.engines.distrust", lambda *known: None)
+    monkeypatch.setattr(tokenizer, "choose_engine", choose)
+    assert made([found["rows"]], tmp_path / "b", tokenizer)["engine"] == "tokenizers"
+    assert table(tmp_path / "b").column("input_ids") == table(tmp_path / "a").column("input_ids")

@@ -91,6 +91,11 @@ def test_rows_know_their_place(tmp_path):
 def test_texts_and_labels_that_are_missing_are_rejected(tmp_path):
     content = CSV + '"  ",good\n,bad\n"fine words",\n'
     assert said(rows(tmp_path / "rows.csv", content))[4:] == ["empty text", "empty text", "no label"]
+    lines = JSONL + '{"text": ["a"], "label": "good"}\n{"text": "a", "label": null}\n{"label": "bad"}\n[1]\n'
+    found = said(rows(tmp_path / "rows.jsonl", lines))
+    assert found[4:] == ["not text", "no label", "no text column", "not an object"]
+    pairs = [{"premise": "a", "hypothesis": second, "label": "x"} for second in ("b", " ")]
+    assert said(rows(tmp_path / "pairs.json", json.dumps(pairs))) == [("x", "a"), "empty text"]
 
 
 def test_latin_1_is_rejected_row_by_row_or_read_if_named(tmp_path):
@@ -101,6 +106,8 @@ def test_latin_1_is_rejected_row_by_row_or_read_if_named(tmp_path):
     with pytest.raises(DataError, match=r"rows\.tsv:2: row is not UTF-8.*--encoding"):
         rows(tmp_path / "rows.tsv", table)
     assert said(rows(tmp_path / "rows.tsv", table, encoding="latin-1"))[0] == ("good", "été a fine film , really")
+    with pytest.raises(ConfigError, match="encoding 'latn': no such encoding"):
+        rows(tmp_path / "rows.tsv", table, encoding="latn")
 
 
 CONLL = "-DOCSTART- O\n\n# sent_id = 1\nJohn B-PER\nlives O\nhere O\n \t \nParis B-LOC"
@@ -143,6 +150,12 @@ def test_lists_of_words_with_as_many_tags(tmp_path):
     found = rows(tmp_path / "rows.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     assert tags(found) == [*TAGGED, "as many tags as words are needed", "no words"]
     assert found[2].why.detail == "2 words, 1 tags"
+
+
+def test_lists_in_tables_are_read_as_python_or_json_writes_them(tmp_path):
+    own = LabelColumns(words="w", tags="t")
+    content = 'w\tt\n[\'John\', "lives", \'here\']\t["B-PER", "O", "O"]\nParis\tB-LOC\n[\'a\'\tO\n'
+    assert tags(rows(tmp_path / "rows.tsv", content, columns=own, task="tag")) == [*TAGGED, (["['a'"], ["O"])]
 
 
 def parallel(folder, words="John lives here \nParis\n", found="B-PER O O \nB-LOC\n", labels="x\ny\n"):
