@@ -47,13 +47,16 @@ def few_shot(keys: Sequence[int], labels: Sequence[Sequence[Hashable]], count: i
     """
     total = Counter(label for own in labels for label in set(own))
     lacking = dict.fromkeys(total, count)
-    order = sorted(range(len(keys)), key=lambda row: (uniform(keys[row] & WORD, seed, "few-shot"), row))
+    members: dict[Hashable, list[int]] = {label: [] for label in total}
+    for row in sorted(range(len(keys)), key=lambda row: (uniform(keys[row] & WORD, seed, "few-shot"), row)):
+        for label in set(labels[row]):
+            members[label].append(row)
     taken: dict[int, int] = {}
     for label in sorted(total, key=lambda label: (total[label], str(label))):
-        for row in order:
+        for row in members[label]:
             if lacking[label] <= 0:
                 break
-            if label in labels[row] and keys[row] not in taken:
+            if keys[row] not in taken:
                 taken[keys[row]] = row
                 for own in set(labels[row]):
                     lacking[own] -= 1

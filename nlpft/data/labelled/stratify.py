@@ -6,7 +6,7 @@ packages for it (iterative-stratification, scikit-multilearn) know no groups. Ti
 order of the rows in their files changes nothing.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
@@ -36,12 +36,17 @@ def assign(keys: Sequence[int], labels: Sequence[Sequence[Hashable]], shares: Se
     wanted = {label: [share * count for share in shares] for label, count in total.items()}
     room = [share * len(keys) for share in shares]
     parts = np.full(len(keys), -1, np.int64)
-    for label in _rarest_first(total):
-        members = [group for group in groups.values() if label in group.labels and parts[group.rows[0]] < 0]
-        for group in sorted(members, key=lambda group: (-len(group.rows), uniform(group.key, seed, "stratum"))):
-            _place(group, _best(group, wanted[label], room, seed), parts, wanted, room)
-    for group in sorted(groups.values(), key=lambda group: (-len(group.rows), uniform(group.key, seed, "stratum"))):
-        if parts[group.rows[0]] < 0:  # without any label
+    ordered = sorted(groups.values(), key=lambda group: (-len(group.rows), uniform(group.key, seed, "stratum")))
+    members: defaultdict[Hashable, list[Group]] = defaultdict(list)
+    for group in ordered:
+        for label in group.labels:
+            members[label].append(group)
+    for label in sorted(total, key=lambda label: (total[label], str(label))):  # the rarest first
+        for group in members[label]:
+            if parts[group.rows[0]] < 0:
+                _place(group, _best(group, wanted[label], room, seed), parts, wanted, room)
+    for group in ordered:
+        if not group.labels:
             _place(group, _best(group, room, room, seed), parts, wanted, room)
     return parts
 
@@ -54,10 +59,6 @@ def _groups(keys: Sequence[int], labels: Sequence[Sequence[Hashable]]) -> dict[i
         group.rows.append(row)
         group.labels.update(set(own))
     return groups
-
-
-def _rarest_first(total: Counter[Hashable]) -> list[Hashable]:
-    return sorted(total, key=lambda label: (total[label], str(label)))
 
 
 def _best(group: Group, wanted: Sequence[float], room: Sequence[float], seed: int) -> int:
