@@ -66,6 +66,8 @@ def show(made: Converted) -> None:
     if made.hit:
         console.print("already made from the same files with the same settings", style="dim")
     console.print(outcomes(summary))
+    if summary["extra_rows"]:
+        console.print(f"{summary['extra_rows']:,} changed copies of training rows beside them")
     for name, how in summary.get("read_as", {}).items():
         console.print(f"{name}: {how}", soft_wrap=True)
     console.print(label_table(summary))

@@ -24,6 +24,13 @@ def test_rows_labels_and_leaks_are_shown(folder, capsys):
     assert "warning: train and test share texts: 1 rows, 0 of them with another label (train:1 = test:1)" in printed
 
 
+def test_changed_copies_are_counted_apart(folder, capsys):
+    assert main(["label", "train=train", "test=test", "-o", "out", "-m", "model", "--augment", "insert"]) == 0
+    printed = capsys.readouterr().out
+    assert [line.split() for line in printed.splitlines() if line.startswith("read ")] == [["read", "5"]]
+    assert int(printed.partition(" changed copies")[0].splitlines()[-1]) <= 3
+
+
 def test_too_many_rejected_rows_are_the_exit_code(folder, capsys):
     (folder / "train").write_text("good the film\nbad a film\ngood a\nbad b\nbad\n")
     assert main(["label", "train", "-o", "out", "-m", "model"]) == 1

@@ -51,6 +51,12 @@ def test_a_line_break_parts_two_texts_where_the_template_puts_nothing(tmp_path):
     assert tokenizer.decode(np.array(found[0][columns.pair_start[0] :])) == "word<|im_end|>"
 
 
+def test_a_template_that_ends_a_row_is_left_as_it_is(tmp_path):
+    tokenizer = wordpiece(tmp_path)
+    tokenizer.settings["eos_token"] = "[MASK]"
+    assert [tokenizer.token_text(i) for i in rows(tokenizer, ["a"])[0][0]] == ["[CLS]", "a", "[SEP]"]
+
+
 def test_the_proof_finds_a_lost_character(tmp_path):
     tokenizer = unigram(tmp_path)
     texts = ["the film", "good"]

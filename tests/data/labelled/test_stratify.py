@@ -34,6 +34,12 @@ def test_equal_keys_share_a_part():
     assert 40 <= int((parts == 0).sum()) <= 60
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_large_groups_are_placed_first_so_that_small_ones_level_the_parts(seed):
+    keys = [key if key > 30 else key % 2 for key in KEYS]  # two groups of 15, and 70 single rows
+    assert int((assign(keys, [("a",)] * 100, [0.5, 0.5], seed) == 0).sum()) == 50
+
+
 def test_the_order_of_the_rows_changes_nothing_and_the_seed_does():
     parts = assign(KEYS, RARE, [0.7, 0.3], 3)
     assert np.array_equal(assign(KEYS[::-1], RARE[::-1], [0.7, 0.3], 3), parts[::-1])
