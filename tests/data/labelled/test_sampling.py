@@ -28,6 +28,7 @@ def test_a_larger_draw_holds_a_smaller_one_and_the_seed_draws_others():
 def test_a_text_is_drawn_once():
     taken = few_shot([key // 2 for key in KEYS], LABELS, 5)
     assert len({KEYS[i] // 2 for i in taken}) == len(taken)
+    assert Counter(LABELS[i] for i in taken) == {("a",): 5, ("b",): 5, ("c",): 5}
 
 
 def test_a_row_with_several_labels_counts_for_each():
