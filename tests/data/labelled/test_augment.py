@@ -20,14 +20,14 @@ TAGGED = [
 
 def spans(words):
     """Texts of the spans, each with its type."""
-    out = []
+    out, before = [], "O"
     for word in words:
         if word.tag.startswith("B-"):
             out.append([word.tag[2:], word.text])
         elif word.tag.startswith("I-"):
-            assert out, "a span goes on that has not begun"
-            assert out[-1][0] == word.tag[2:]
+            assert before[2:] == word.tag[2:], "a span goes on that has not begun, or was cut"
             out[-1].append(word.text)
+        before = word.tag
     return out
 
 
