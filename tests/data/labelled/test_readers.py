@@ -142,6 +142,7 @@ def test_a_word_without_a_tag_costs_its_sentence_and_is_named(tmp_path):
     assert tags(found) == ["a word without a tag", (["Paris", "is", "far"], ["B-LOC", "O", "O"])]
     assert isinstance(found[0], Rejection)
     assert found[0].why.detail == f"{path}:2: 'b'"
+    assert tags(rows(path, "a\tO\nb\t\nc\tO\n\nParis\tB-LOC\nis\tO\nfar\tO\n"))[0] == "a word without a tag"
 
 
 def test_lists_of_words_with_as_many_tags(tmp_path):
@@ -196,7 +197,7 @@ def test_splits_are_named_by_all_files_or_none(tmp_path):
         find([f"train={a}", str(b)])
 
 
-def test_a_file_whose_name_has_an_equals_sign_is_that_file(tmp_path):
-    path = tmp_path / "a=b.txt"
-    path.write_text(LINES)
-    assert [(one.split, one.name) for one in find([str(path)])] == [("", str(path))]
+def test_a_file_whose_name_has_an_equals_sign_is_that_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a=b.txt").write_text(LINES)
+    assert [(one.split, one.name) for one in find(["a=b.txt"])] == [("", "a=b.txt")]
