@@ -35,6 +35,10 @@ def test_one_text_of_a_pair_alone_is_a_text():
     assert found(rows(question=TEXTS, label=list("abab"))).text == ("question",)
 
 
+def test_of_two_names_that_differ_in_case_the_first_counts():
+    assert found(rows(Text=TEXTS, text=TEXTS, label=list("abab"))).text == ("Text",)
+
+
 def test_without_names_the_label_repeats_and_the_texts_run():
     table = rows(**{"0": list("1212"), "1": TEXTS, "2": TEXTS[::-1], "3": ["u1", "u2", "u3", "u4"]})
     assert found(table) == Roles(("1", "2"), None, ("0",))
