@@ -114,6 +114,14 @@ def test_a_words_tag_is_on_its_first_piece(files, tmp_path, tokenizer):
     assert (facts["problem_type"], facts["label_counts"]["I-LOC"]) == ("tagging", 1)
 
 
+def test_a_sentence_that_is_too_long_loses_words_with_their_tags(files, tmp_path, tokenizer):
+    found = files(rows=TAGGED)
+    summary = made([found["rows"]], tmp_path / "out", tokenizer, max_length=4)
+    rows = table(tmp_path / "out", "labels").to_pylist()
+    assert [row["labels"] for row in rows] == [[-100, 3, -100], [-100, 1, 2, -100]]
+    assert (summary["truncated"], summary["tokens_lost"], rows[1]["notes"]) == (2, 3, "truncated: 1 tokens lost")
+
+
 def test_every_row_is_accounted_for(files, tmp_path, tokenizer):
     found = files(train=TRAIN + "good\n" + "bad " + "a " * 80 + "\n", test=TEST)
     summary = made([f"train={found['train']}", f"test={found['test']}"], tmp_path / "out", tokenizer)

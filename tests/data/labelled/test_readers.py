@@ -123,6 +123,11 @@ def test_columns_are_parted_by_blanks_or_tabs_and_the_last_one_is_the_tag(conten
     assert [row.source.rpartition(":")[2] for row in found] == ["4", "8"]
 
 
+def test_the_task_tag_reads_columns_of_other_tags_than_spans(tmp_path):
+    found = rows(tmp_path / "pos.txt", "John NNP\nlives VBZ\nhere RB\n\nParis NNP\n", task="tag")
+    assert tags(found) == [(["John", "lives", "here"], ["NNP", "VBZ", "RB"]), (["Paris"], ["NNP"])]
+
+
 def test_columns_are_named_by_their_numbers(tmp_path):
     content = "1 John B-PER x\n2 lives O x\n3 here O x\n\n1 Paris B-LOC x\n"
     own = LabelColumns(words="1", tags="2")
