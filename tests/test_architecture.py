@@ -70,7 +70,9 @@ def run(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
 
-@pytest.mark.parametrize("module", ["nlpft.commands.convert", "nlpft.data.convert", "nlpft.data.store"])
+@pytest.mark.parametrize(
+    "module", ["nlpft.commands.convert", "nlpft.commands.label", "nlpft.data.convert", "nlpft.data.store"]
+)
 def test_the_conversion_path_loads_nothing_heavy(module):
     loaded = run(f"import sys, {module}; print(*[m for m in {HEAVY} if m in sys.modules])")
     assert loaded.split() == []
@@ -132,3 +134,14 @@ def test_a_conversion_loads_nothing_heavy(tmp_path, tiny_folder):
     words = ["convert", str(file), "-o", str(tmp_path / "out"), "--model", str(tiny_folder)]
     code = f"import sys; from nlpft.cli import main; main({words!r}); print('LOADED', *[m for m in {HEAVY} if m in sys.modules])"
     assert run(code).splitlines()[-1] == "LOADED"
+
+
+def test_labelling_loads_nothing_heavy(tmp_path, tiny_folder):
+    files = [tmp_path / "rows.txt", tmp_path / "tags.txt"]
+    files[0].write_text("good one\nbad two\ngood three\n")
+    files[1].write_text("John B-PER\nis O\n\nhere O\n")
+    for file in files:
+        words = ["label", str(file), "-o", str(tmp_path / f"{file.stem}.out"), "--model", str(tiny_folder)]
+        loaded = f"print('LOADED', *[m for m in {HEAVY} if m in sys.modules])"
+        code = f"import sys; from nlpft.cli import main; print('CODE', main({words!r})); {loaded}"
+        assert run(code).splitlines()[-2:] == ["CODE 0", "LOADED"]
