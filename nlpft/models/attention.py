@@ -39,16 +39,21 @@ def varlen(
     """transformers' attention function. query: [1, heads, time, dim]; key, value: [1, key heads, time, dim].
 
     cu_seq_lens_q: [rows + 1] int32, where the rows begin and the last one ends (= time). max_length_q: tokens, no row is longer.
-    sliding_window: tokens that a token sees, itself included. Returns [1, time, heads, dim].
+    sliding_window: tokens that a token sees, itself included. A token sees those before it or, where the module says that it is
+    not causal (an encoder's), all of its row. Returns [1, time, heads, dim].
     Raises ModelError where the architecture wants what this attention lacks.
     """
-    wanted = refused(more)
-    if wanted or dropout or cu_seq_lens_q is None or max_length_q is None:
-        what = ", ".join(wanted) or ("attention dropout" if dropout else "a mask in place of cu_seqlens")
+    wanted, causal = refused(more), getattr(module, "is_causal", True)
+    wanted += ["attention dropout"] if dropout and (query.is_cuda or causal) else []
+    wanted += ["a window in both directions"] if sliding_window is not None and not causal else []
+    if wanted or cu_seq_lens_q is None or max_length_q is None:
+        what = ", ".join(wanted) or "a mask in place of cu_seqlens"
         raise ModelError(f"varlen attention cannot serve {type(module).__name__} ({what}); set compute.attention sdpa")
-    attend = _flash if query.is_cuda else _by_row
     # Under autocast, rotary positions may come in float32 and values in bfloat16.
     q, k, v = (x[0].transpose(0, 1).to(value.dtype) for x in (query, key, value))
+    if not causal:
+        return _both_ways(q, k, v, cu_seq_lens_q, max_length_q, scaling, dropout)[None], None
+    attend = _flash if query.is_cuda else _by_row
     return attend(q, k, v, cu_seq_lens_q, max_length_q, scaling, sliding_window)[None], None
 
 
@@ -77,6 +82,22 @@ def _by_row(
             q_, k_, v_, mask, is_causal=mask is None, scale=scale, enable_gqa=q_.shape[1] != k_.shape[1]
         )
         parts.append(out[0].transpose(0, 1))
+    return torch.cat(parts)
+
+
+def _both_ways(
+    q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, longest: int, scale: float | None, dropout: float
+) -> Tensor:
+    """Attention of an encoder: every token of a row sees all of the row."""
+    if q.is_cuda:
+        from torch.nn.attention.varlen import varlen_attn
+
+        return varlen_attn(q, k, v, cu_seqlens, cu_seqlens, longest, longest, scale=scale, window_size=(-1, -1))  # type: ignore
+    bounds = cu_seqlens.tolist()
+    parts = []
+    for start, end in itertools.pairwise(bounds):
+        q_, k_, v_ = (x[start:end].transpose(0, 1)[None] for x in (q, k, v))
+        parts.append(F.scaled_dot_product_attention(q_, k_, v_, dropout_p=dropout, scale=scale)[0].transpose(0, 1))
     return torch.cat(parts)
 
 
@@ -137,6 +158,7 @@ def choose(model: Any, device: torch.device, dtype: torch.dtype, compiled: bool)
     """
     config = model.config.get_text_config()
     odd = getattr(config, "attn_logit_softcapping", None) or getattr(config, "attention_dropout", 0)
+    odd = odd or (device.type == "cuda" and getattr(config, "attention_probs_dropout_prob", 0))  # as encoders call it
     flash = VARLEN_ATTN is not None and dtype in (torch.bfloat16, torch.float16)
     supported = getattr(model, "_supports_attention_backend", False) and not odd
     return NAME if supported and (flash if device.type == "cuda" else not compiled) else PLAIN

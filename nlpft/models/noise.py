@@ -57,5 +57,6 @@ def set_dropout(model: Any, share: float) -> None:
         )
     # Which attention serves a model, and whether it draws random numbers, is read from here.
     config = model.config.get_text_config()
-    if hasattr(config, "attention_dropout"):
-        config.attention_dropout = share
+    for name in ("attention_dropout", "attention_probs_dropout_prob"):
+        if hasattr(config, name):
+            setattr(config, name, share)

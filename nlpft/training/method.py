@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import nn
+from transformers import AutoModelForCausalLM
 
 from nlpft.config import module_of
 from nlpft.models.load import load_model, weight_type
@@ -18,11 +19,13 @@ from nlpft.training.regularize import RegularizeConfig, add_noise, attach
 NOTHING = RegularizeConfig()
 
 
-def load(name: str, dtype: str, tuning: Any, regularize: RegularizeConfig = NOTHING) -> Any:
-    """The causal LM called `name`, loaded as the settings `tuning` say, with its noise and dropout and what trains."""
+def load(
+    name: str, dtype: str, tuning: Any, regularize: RegularizeConfig = NOTHING, auto: Any = AutoModelForCausalLM
+) -> Any:
+    """The model called `name`, loaded by transformers' class `auto` as `tuning` says, with noise, dropout and what trains."""
     method = module_of(tuning)
     options = method.load_options(tuning, weight_type(dtype)) if hasattr(method, "load_options") else {}
-    return method.apply(add_noise(load_model(name, dtype, **options), regularize), tuning)
+    return method.apply(add_noise(load_model(name, dtype, auto, **options), regularize), tuning)
 
 
 def prepare(
