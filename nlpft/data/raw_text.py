@@ -4,7 +4,6 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from nlpft.data import store
 from nlpft.data.convert import Options, convert
 from nlpft.data.loader import DataConfig
 from nlpft.data.tokenizer import TextTokenizer
@@ -53,12 +52,3 @@ def prepare(
         splits = (f"train={1 - text.held_out!r}", f"eval={text.held_out!r}") if text.held_out else ()
         options = Options(format="text", max_length=max_length, splits=splits, seed=seed)
         convert(list(text.files), folder, tokenizer, options, model=model, overwrite=True)
-
-
-def check_size(data: DataConfig, length: int) -> None:
-    """Raise ConfigError where all of the corpus is less than one pack of `length` tokens."""
-    tokens = int(sum(store.read(data.train).column("length").to_numpy()))
-    if tokens < length:
-        raise ConfigError(
-            f"{data.train}: {tokens} tokens do not fill one pack of {length}; lower data.max_length, or train on more text"
-        )

@@ -53,10 +53,15 @@ def check(model: str, objective: str, kind: Name) -> Kind:
         config = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder}: its config.json cannot be read: {error}") from error
+    return check_kind(config, model, objective, kind)
+
+
+def check_kind(config: Any, name: str, objective: str, kind: Name) -> Kind:
+    """As `check`, of a configuration that is called `name`."""
     found = KINDS[of_config(config)]
     if found.name != kind:
         raise ConfigError(
-            f"objective.name {objective}: is for {kind}s, and {model} ({config.model_type}) is {_a(found.name)}; set "
+            f"objective.name {objective}: is for {kind}s, and {name} ({config.model_type}) is {_a(found.name)}; set "
             f"objective.name {' or '.join(found.objectives)}, or choose another model"
         )
     return found
