@@ -7,7 +7,7 @@ from pathlib import Path
 from nlpft.data.convert import Options, convert
 from nlpft.data.loader import DataConfig
 from nlpft.data.tokenizer import TextTokenizer
-from nlpft.errors import ConfigError
+from nlpft.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
@@ -51,4 +51,10 @@ def prepare(
     if text.files:
         splits = (f"train={1 - text.held_out!r}", f"eval={text.held_out!r}") if text.held_out else ()
         options = Options(format="text", max_length=max_length, splits=splits, seed=seed)
-        convert(list(text.files), folder, tokenizer, options, model=model, overwrite=True)
+        made = convert(list(text.files), folder, tokenizer, options, model=model, overwrite=True)
+        for split, facts in made.summary["packs"].items():
+            if not facts["rows"]:
+                raise DataError(
+                    f"text.held_out {text.held_out}: no document of {made.summary['rows_read']} is left for {split}; choose "
+                    "another share, cut the text into documents by blank lines, or name a dataset by data.eval"
+                )

@@ -32,10 +32,8 @@ def loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 def start_token(inner: Any) -> int:
     """The token that the decoder begins with."""
-    config = inner.config
-    return next(
-        x for x in (config.decoder_start_token_id, config.bos_token_id, config.pad_token_id, 0) if x is not None
-    )
+    names = ("decoder_start_token_id", "bos_token_id", "pad_token_id")
+    return next((x for name in names if (x := getattr(inner.config, name, None)) is not None), 0)
 
 
 def context(inner: Any) -> int | None:

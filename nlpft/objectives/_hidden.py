@@ -21,7 +21,10 @@ def rows_of(batch: dict[str, Tensor], rows: Sequence[int], place: tuple[int, ...
 def is_text(tokenizer: Any) -> np.ndarray:
     """Of each id, whether it stands for text: bool [vocabulary]."""
     found = np.ones(len(tokenizer), bool)
-    found[[i for i in tokenizer.all_special_ids if i != tokenizer.unk_token_id]] = False
+    control = {
+        i for i, token in tokenizer.added_tokens_decoder.items() if token.special
+    }  # all_special_ids lacks sentinels
+    found[sorted((control | set(tokenizer.all_special_ids)) - {tokenizer.unk_token_id})] = False
     return found
 
 

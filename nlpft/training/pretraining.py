@@ -70,4 +70,4 @@ def _from_config(cfg: Any, wanted: kinds.Name) -> None:
 
 
 def _train(text: raw_text.TextConfig, kind: str, folder: Path) -> None:
-    new_tokenizer.train(new_tokenizer.documents(text.files), kind, text.vocabulary, folder, text.lowercase)
+    new_tokenizer.train(text.files, kind, text.vocabulary, folder, text.lowercase)
