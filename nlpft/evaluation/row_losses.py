@@ -1,0 +1,99 @@
+"""The loss of every row of a dataset by itself, in the layout of an evaluation, so that two models can be compared row by row."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from transformers import AutoConfig
+
+from nlpft.config import module_of
+from nlpft.data.loader import PackedData, Share
+from nlpft.evaluation import results
+from nlpft.models.kinds import KINDS, Kind
+from nlpft.models.load import adapter_base, device, load_model, load_tokenizer
+from nlpft.models.pretrained import resolve
+from nlpft.rundir import RunDir
+
+TASK = "held_out_rows"
+
+
+def row_losses(
+    name: str, model: nn.Module, folder: Path, objective: Any, kind: Kind, max_length: int | None
+) -> dict[str, Any]:
+    """Nats and targets of each row of the dataset in `folder`, by its place; rows longer than max_length are left out.
+
+    name: of the model, whose tokenizer is used. objective: settings of one of nlpft/objectives/. What it hides of a row is the
+    same in every call.
+    """
+    module = module_of(objective)
+    hidden = module.corruption(objective, model, load_tokenizer(name))
+    data = PackedData(folder, max_length, "skip", context=kind.context(model), corrupt=hidden)
+    score = module.build(objective, model)
+    model.eval()
+    found = []
+    with torch.no_grad():
+        for batch in data.micro_batches([[row] for row in data.rows.tolist()], 1, Share()):
+            batch = {k: v.to(device()) if v.ndim else v for k, v in batch.items()}
+            found.append((score(model, batch).item(), int(module.num_targets(batch))))
+    sums, counts = zip(*found, strict=True)
+    return {"places": data.places(data.rows.tolist()), "nats": list(sums), "targets": list(counts)}
+
+
+def mean(found: dict[str, Any]) -> float:
+    """Nats per target over all rows."""
+    return float(np.sum(found["nats"]) / max(1, np.sum(found["targets"])))
+
+
+def write(folder: Path, label: str, found: dict[str, Any]) -> Path:
+    """Write `found` (of `row_losses`) to `folder` as an evaluation called `label`; returns `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = zip(found["places"], found["nats"], found["targets"], strict=True)
+    samples = [
+        {"doc_id": i, "doc": {"source": place}, "doc_hash": results.text_hash(place), "filter": "none", "metrics": [],
+         "resps": [], "filtered_resps": [], "loss_sum": nats, "tokens": targets}
+        for i, (place, nats, targets) in enumerate(rows) if targets
+    ]  # fmt: skip
+    values = {"results": {TASK: {"loss,none": mean(found)}}, "higher_is_better": {TASK: {"loss": False}}}
+    results.write(folder, values, {TASK: samples}, {"label": label})
+    return folder
+
+
+def of_run(cfg: Any) -> Path:
+    """The first evaluation that a run has written, or else the losses of its held-out rows, which are written there.
+
+    cfg: settings of a recipe, with `output_dir`, `objective` and `data`.
+    """
+    run = RunDir(cfg.output_dir)
+    written = sorted(run.eval.glob("*/results.json"))
+    if written:
+        return written[0].parent
+    kind = KINDS[module_of(cfg.objective).KIND]
+    model = load_model(str(run.model), auto=kind.auto).to(device())
+    found = row_losses(str(run.model), model, cfg.data.eval, cfg.objective, kind, cfg.data.max_length)
+    return write(run.eval / "held_out", run.path.name, found)
+
+
+def language_model(folder: str, first: str, kind: Kind) -> nn.Module | None:
+    """The model in `folder` with the language-modelling head of the one in `first`, where it has none of its own any more.
+
+    None for an adapter that belongs to another head.
+    """
+    path = resolve(folder)
+    if adapter_base(path) is not None:
+        task = json.loads((path / "adapter_config.json").read_text(encoding="utf-8")).get("task_type")
+        return load_model(folder, auto=kind.auto).to(device()) if task in ("CAUSAL_LM", None) else None
+    if folder == first or _architecture(folder) == _architecture(first):
+        return load_model(folder, auto=kind.auto).to(device())
+    model = load_model(first, auto=kind.auto)
+    body, prefix = model.base_model, f"{model.base_model_prefix}."
+    own = {name.removeprefix(prefix): tensor for name, tensor in load_file(path / "model.safetensors").items()}
+    body.load_state_dict({name: own[name] for name in body.state_dict()})  # type: ignore[union-attr]
+    return model.to(device())
+
+
+def _architecture(name: str) -> Any:
+    return AutoConfig.from_pretrained(resolve(name, weights=False)).architectures
