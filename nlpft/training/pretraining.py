@@ -30,7 +30,7 @@ def prepare(cfg: Any) -> Kind:
     Raises ConfigError where model and objective do not fit, ModelError or DataError where something cannot be read.
     """
     raw_text.check(cfg.text)
-    wanted = module_of(cfg.objective).KIND
+    wanted = kind_of(cfg.objective)
     if cfg.from_config:
         _from_config(cfg, wanted)
     elif cfg.tokenizer:
@@ -40,6 +40,15 @@ def prepare(cfg: Any) -> Kind:
     tokenizer = TextTokenizer(tokenizer_folder(cfg.model))
     raw_text.prepare(cfg.text, folder, tokenizer, cfg.model, cfg.data.max_length, cfg.seed)
     return kind
+
+
+def kind_of(objective: Any) -> kinds.Name:
+    """The kind of model that `objective` trains. Raises ConfigError where it is for no language model."""
+    module = module_of(objective)
+    if not hasattr(module, "KIND"):
+        known = ", ".join(name for kind in kinds.KINDS.values() for name in kind.objectives)
+        raise ConfigError(f"objective.name {objective.name}: is not one of pretraining; those are {known}")
+    return module.KIND
 
 
 def check_size(data: PackedData) -> None:
