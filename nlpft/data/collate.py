@@ -47,6 +47,7 @@ def collate(
     position_ids  start again at 0 with each row, and with the padding: so attention knows where one ends
     cu_seqlens    [rows + 1] int32, where each row begins and the last one ends; padding counts as rows of at most max_seqlen
     max_seqlen    [] tokens: `longest`, or the longest row's where that is not given; stays on the host
+    filled        [] tokens that are no padding; stays on the host
     positions     [targets] from which a learnt token is predicted; with `pad_to`, filled up to a multiple of TARGETS
     targets       [targets] those tokens, IGNORE where filled up
     """
@@ -70,6 +71,7 @@ def collate(
         **tensors,
         "cu_seqlens": torch.from_numpy(bounds.astype(np.int32)),
         "max_seqlen": torch.tensor(longest),
+        "filled": torch.tensor(filled),
         "positions": F.pad(positions, (0, fill)),
         "targets": F.pad(targets, (0, fill), value=IGNORE),
     }

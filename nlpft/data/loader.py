@@ -130,14 +130,14 @@ class PackedData:
         for epoch in itertools.count(first_epoch):
             packs, size = self.packs(seed, epoch), config.packs_per_step
             for start in range(skip * size, len(packs), size):
-                yield self.micro_batches(packs[start : start + size], config.micro_batch, share)
+                yield list(self.micro_batches(packs[start : start + size], config.micro_batch, share))
             skip = 0
 
-    def micro_batches(self, packs: list[list[int]], size: int, share: Share) -> list[dict[str, Tensor]]:
-        """This process's part of `packs`, in batches of `size` packs."""
+    def micro_batches(self, packs: list[list[int]], size: int, share: Share) -> Iterator[dict[str, Tensor]]:
+        """This process's part of `packs`, in batches of `size` packs, each made when it is asked for."""
         count = math.ceil(math.ceil(len(packs) / share.processes) / size)
         numbers = range(share.process, count * share.processes, share.processes)
-        return [self._batch(_part(packs, n, share.processes, size), size) for n in numbers]
+        return (self._batch(_part(packs, n, share.processes, size), size) for n in numbers)
 
     def sources(self, config: DataConfig, seed: int, processes: int, step: int, micro: Sequence[int]) -> list[str]:
         """Places of the rows of optimiser step `step` (from 1) in the micro-batches that `micro` numbers over all processes."""

@@ -9,7 +9,7 @@ from accelerate.utils.memory import clear_device_cache
 
 from nlpft.errors import ConfigError, RunExists, TrainingError, some
 from nlpft.training.log import SHOWN
-from nlpft.training.loop import OneLate, OutOfMemory, StepReport
+from nlpft.training.loop import OneLate, OutOfMemory, StepReport, enough_memory
 
 
 @dataclass(frozen=True)
@@ -67,22 +67,44 @@ class BadSteps:
 def rescued(
     read: OneLate, save: Callable[[int], None], sources: Callable[[int, Sequence[int]], list[str]], processes: int
 ) -> Iterator[None]:
-    """Within it a lack of memory ends the run with a message, and saved: by TrainingError.
+    """Within it a lack of memory ends the run with a message, and saved where weights are whole: by TrainingError.
 
     read, save: as for any step. Of several processes only some may lack memory, and none can save alone.
     """
     try:
-        yield
+        with enough_memory_between(read):
+            yield
     except OutOfMemory as error:
-        rows = ", ".join(sources(error.step, [error.number])[:SHOWN])
-        remedy = (
-            "lower data.packs_per_micro_batch (the result stays the same) or compute.keep_activations, and --resume"
-        )
         clear_device_cache(garbage_collection=True)
         saved = ""
-        if processes == 1 and error.step > 1:
+        if processes == 1 and error.whole:
             read.flush()
             with suppress(RunExists):  # it was due anyway
-                save(error.step - 1)
-            saved = f"; step {error.step - 1} is saved"
-        raise TrainingError(f"step {error.step}: out of memory; rows {rows}{saved}; {remedy}") from None
+                save(error.whole)
+            saved = f"; step {error.whole} is saved"
+        raise TrainingError(f"{_short_of_memory(error, sources)}{saved}; {_remedy(error)}, and --resume") from None
+
+
+@contextmanager
+def enough_memory_between(read: OneLate) -> Iterator[None]:
+    """Raise OutOfMemory where memory is lacking for what a recipe does behind the step that `read` was told of last."""
+    with enough_memory(lambda: OutOfMemory(read.told, None, read.told)):
+        yield
+
+
+def _short_of_memory(error: OutOfMemory, sources: Callable[[int, Sequence[int]], list[str]]) -> str:
+    """Where memory was lacking."""
+    if error.number is not None:
+        return f"step {error.step}: out of memory; rows {', '.join(sources(error.step, [error.number])[:SHOWN])}"
+    return f"step {error.step}: out of memory " + (
+        "in what followed it, an evaluation or a checkpoint"
+        if error.whole
+        else "in the optimiser; nothing is saved, it may have changed some of the weights"
+    )
+
+
+def _remedy(error: OutOfMemory) -> str:
+    batch = "lower data.packs_per_micro_batch (the result stays the same)"
+    if error.number is not None:
+        return f"{batch} or compute.keep_activations"
+    return batch if error.whole else "take an optim.name that keeps less, or train fewer weights (tuning.name lora)"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,33 @@ class Readback:
         return self._host.tolist()
 
 
+class Clock:
+    """Measures from its making to `stop`, by the device's own clock where it has one; only asking for seconds waits."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.cuda = device.type == "cuda"
+        self.begun = self._now()
+
+    def _now(self) -> Any:
+        if not self.cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def stop(self) -> Callable[[], float]:
+        """What gives the seconds until now."""
+        ended = self._now()
+
+        def seconds() -> float:
+            if not self.cuda:
+                return float(ended - self.begun)
+            ended.synchronize()
+            return float(self.begun.elapsed_time(ended)) / 1000
+
+        return seconds
+
+
 @dataclass(frozen=True)
 class StepReport:
     """What one optimiser step did, summed over micro-batches and processes.
@@ -50,7 +78,9 @@ class StepReport:
 
     step: int  # optimiser steps done, from 1
     lr: float  # rate that this step used
-    seconds: float  # wall time since the step before was handed out, data loading included
+    took: Callable[
+        [], float
+    ]  # seconds of this step alone: what a recipe does between two steps, such as evaluating, is not in it
     memory_gib: float  # highest device memory so far, GiB; 0 on the CPU
     sums: Readback  # nats, targets, tokens, norm, interrupted processes, then the nats of each micro-batch
 
@@ -60,13 +90,18 @@ class StepReport:
         return self.sums[0] / max(1.0, self.sums[1])
 
     @property
+    def seconds(self) -> float:
+        """Time of the step, data loading included; on a GPU the device's own, which lags behind the host's."""
+        return self.took()
+
+    @property
     def targets(self) -> int:
         """Positions the loss counted."""
         return int(self.sums[1])
 
     @property
     def tokens(self) -> int:
-        """Tokens the model read; on a GPU with the padding to static shapes."""
+        """Tokens the model read, without padding."""
         return int(self.sums[2])
 
     @property
@@ -104,6 +139,7 @@ class OneLate:
     """Hands every report to all `readers` when the next one comes, by when its numbers have arrived; `now`: at once."""
 
     interrupted = False  # whether a report said so; the one that came then has been read too
+    told = 0  # step of the report that came last
 
     def __init__(self, *readers: Callable[[StepReport], None]) -> None:
         self.readers = readers
@@ -111,6 +147,7 @@ class OneLate:
 
     def __call__(self, report: StepReport, now: bool = False) -> None:
         self.held.append(report)
+        self.told = report.step
         self.flush(0 if now else 1)
 
     def flush(self, late: int = 0) -> None:
@@ -151,49 +188,58 @@ def train_steps(
     targets, or with a loss or gradient that is not finite, changes nothing; its report says so. `stop()`: whether this process
     has been told to stop; the report tells all of them.
     """
-    device, start = accelerator.device, time.perf_counter()
+    device, clock = accelerator.device, Clock(accelerator.device)
     processes, process, sharded = accelerator.num_processes, accelerator.process_index, is_sharded(model)
     for step, batches in enumerate(steps, settings.first_step + 1):
         model.train()
         batches = [to_device(batch, device) for batch in batches]
-        tokens = torch.tensor(sum(b["input_ids"].numel() for b in batches), device=device)
+        tokens = torch.tensor(sum(tokens_in(batch) for batch in batches), device=device)
         counts = total(accelerator, torch.stack((torch.stack([num_targets(b) for b in batches]).sum(), tokens)))
         nats = torch.zeros(len(batches) * processes, device=device)
         for i, batch in enumerate(batches):
             number = i * processes + process
             seed_draws(settings.seed, step, number)
             whole_step = i == len(batches) - 1 or sharded
-            with enough_memory(step, number), nullcontext() if whole_step else accelerator.no_sync(model):
+            lacking = partial(OutOfMemory, step, number, step - 1)
+            with enough_memory(lacking), nullcontext() if whole_step else accelerator.no_sync(model):
                 loss = step_loss(model, batch)
                 # DDP and FSDP take the mean of the processes' gradients; we want their sum.
                 accelerator.backward(loss * processes / counts[0].clamp(min=1))
                 nats[number] = loss.detach()
-        settings.hold_back(step)
-        norm = whole(accelerator.clip_grad_norm_(model.parameters(), settings.max_grad_norm or float("inf")))
-        rate = settings.learning_rate(step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate * group.get("scale", 1.0)  # of a group with a rate of its own
-        seen = total(accelerator, torch.cat((nats, nats.new_tensor([stop()]))))
-        nats, stopped = seen[:-1], seen[-1]
-        step_if(torch.isfinite(norm) & torch.isfinite(nats.sum()) & (counts[0] > 0), optimizer)
-        optimizer.zero_grad()
+        with enough_memory(partial(OutOfMemory, step, None, None)):
+            settings.hold_back(step)
+            norm = whole(accelerator.clip_grad_norm_(model.parameters(), settings.max_grad_norm or float("inf")))
+            rate = settings.learning_rate(step)
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group.get("scale", 1.0)  # of a group with a rate of its own
+            seen = total(accelerator, torch.cat((nats, nats.new_tensor([stop()]))))
+            nats, stopped = seen[:-1], seen[-1]
+            step_if(torch.isfinite(norm) & torch.isfinite(nats.sum()) & (counts[0] > 0), optimizer)
+            optimizer.zero_grad()
         sums = torch.cat((torch.stack([x.double() for x in (nats.sum(), *counts, norm, stopped)]), nats.double()))
-        now = time.perf_counter()
-        yield StepReport(step, rate, now - start, peak_memory(device), Readback(sums))
-        start = time.perf_counter()
+        yield StepReport(step, rate, clock.stop(), peak_memory(device), Readback(sums))
+        clock = Clock(device)
+
+
+def tokens_in(batch: Batch) -> int:
+    """Tokens of `batch` without padding, where it says how many those are (data/collate.py)."""
+    return int(batch["filled"]) if "filled" in batch else batch["input_ids"].numel()
 
 
 class OutOfMemory(Exception):
-    """No memory for micro-batch `number` of `step`; the weights are those of the step before."""
+    """No memory in `step`: in the forward or backward pass of micro-batch `number`, or (None) behind it.
 
-    def __init__(self, step: int, number: int) -> None:
+    whole: the step whose weights the model has; None where an optimiser may have changed some of them.
+    """
+
+    def __init__(self, step: int, number: int | None, whole: int | None) -> None:
         super().__init__(f"out of memory in step {step}")
-        self.step, self.number = step, number
+        self.step, self.number, self.whole = step, number, whole
 
 
 @contextmanager
-def enough_memory(step: int, number: int) -> Iterator[None]:
-    """Raise OutOfMemory where the device, or the host, says that it has no more."""
+def enough_memory(lacking: Callable[[], OutOfMemory]) -> Iterator[None]:
+    """Raise what `lacking` makes where the device, or the host, says that it has no more memory."""
     try:
         yield
     except RuntimeError as error:
@@ -202,7 +248,7 @@ def enough_memory(step: int, number: int) -> Iterator[None]:
         error.__traceback__ = None  # it holds the activations
     else:
         return
-    raise OutOfMemory(step, number)
+    raise lacking()
 
 
 def whole(value: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ def adapted(**settings):
 
 
 def batches(data, count=4):
-    return data.micro_batches(data.packs(0, 0)[:count], 1, share())
+    return list(data.micro_batches(data.packs(0, 0)[:count], 1, share()))
 
 
 def share():

@@ -17,7 +17,7 @@ from nlpft import config
 from nlpft.data.convert import Options, convert
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.models.load import is_sharded
-from nlpft.training import checkpoint
+from nlpft.training import checkpoint, run
 
 METHODS = {"full": ["--tuning.name", "full"], "lora": ["--tuning.name", "lora", "--tuning.dropout", "0.2"]}
 
@@ -42,22 +42,22 @@ def train(words, sharded=True):
     """A run's losses and whether its weights were in parts."""
     found = []
     if sharded:
-        sft.Accelerator = sharded_on_cpu
-        take_steps = sft.train_steps
+        run.Accelerator = sharded_on_cpu
+        take_steps = run.train_steps
 
         def watched(accelerator, model, *rest):
             found.append(is_sharded(model))
             return take_steps(accelerator, model, *rest)
 
-        sft.train_steps = watched
+        run.train_steps = watched
     cfg = config.parse(sft.Config, words)
     sft.main(cfg)
     lines = [json.loads(line) for line in (cfg.output_dir / "metrics.jsonl").open()]
     return [m["loss"] for m in lines if m["kind"] == "train"], [m["loss"] for m in lines if m["kind"] == "eval"], found
 
 
-def words(run, tiny_folder, dataset, *more):
-    fixed = {"model": tiny_folder, "output_dir": run, "data.train": dataset, "data.max_length": 128, "data.packs_per_step": 4,
+def words(folder, tiny_folder, dataset, *more):
+    fixed = {"model": tiny_folder, "output_dir": folder, "data.train": dataset, "data.max_length": 128, "data.packs_per_step": 4,
              "data.eval": dataset, "max_steps": 6, "optim.lr": 0.01, "optim.warmup": 0, "checkpoint.every": 3,
              "checkpoint.keep": 9, "seed": 1}  # fmt: skip
     return [*(word for key, value in fixed.items() for word in (f"--{key}", str(value))), *more]
@@ -72,7 +72,7 @@ def test_fsdp2_trains_as_one_process_does_and_resumes_on_any_number(method, tmp_
         assert got == pytest.approx(losses, rel=1e-4)
         assert got_evals == pytest.approx(evals, rel=1e-4)
     file = "model.safetensors" if method == "full" else "adapter_model.safetensors"
-    a, b = (load_file(run / "model" / file) for run in (one, two))
+    a, b = (load_file(folder / "model" / file) for folder in (one, two))
     assert a.keys() == b.keys()
     for name in a:
         torch.testing.assert_close(a[name], b[name], rtol=1e-2, atol=1e-4)

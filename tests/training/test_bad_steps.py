@@ -121,7 +121,7 @@ def test_micro_batches_are_numbered_as_they_are_cut(processes, size):
 
 
 def report(step, nats=(3.0, float("nan")), targets=5.0):
-    return StepReport(step, 1e-3, 0.5, 0.0, Readback(torch.tensor([sum(nats), targets, 8.0, 1.0, 0.0, *nats])))
+    return StepReport(step, 1e-3, lambda: 0.5, 0.0, Readback(torch.tensor([sum(nats), targets, 8.0, 1.0, 0.0, *nats])))
 
 
 @pytest.fixture
@@ -188,12 +188,24 @@ class Full(list):
             raise RunExists("already there")
 
 
-def no_memory_in(step, saved):
+class Greedy(torch.optim.SGD):
+    """Lacks memory in its step number `at`."""
+
+    at = taken = 0
+
+    def step(self, closure=None):
+        self.taken += 1
+        if self.taken == self.at:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+        return super().step(closure)
+
+
+def no_memory_in(step, saved, where="loss"):
     """A run of single-pack steps that finds no memory in `step`; what is read and saved goes to `saved`."""
     rows, model, done = data(), tiny.make_model(), []
 
     def loss(model, batch):
-        if len(done) == step - 1:
+        if where == "loss" and len(done) == step - 1:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
         return CAUSAL(model, batch)
 
@@ -201,11 +213,28 @@ def no_memory_in(step, saved):
     read = OneLate(lambda report: saved.append(f"read {report.step}"))
     sources = partial(rows.sources, config, 0, 1)
     arguments = loss, OBJECTIVE.num_targets, StepSettings(lambda step: 0.1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = Greedy(model.parameters(), lr=0.1)
+    optimizer.at = step if where == "optimizer" else 0
     with rescued(read, lambda step: saved.append(f"saved {step}"), sources, 1):
         for report in train_steps(Accelerator(cpu=True), model, optimizer, rows.steps(config, 0, Share()), *arguments):
             done.append(report)
             read(report)
+            if where == "body" and report.step == step:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+
+def test_a_lack_of_memory_behind_a_step_saves_that_step():
+    saved = []
+    with pytest.raises(TrainingError, match=r"^step 2: out of memory in what followed it.*step 2 is saved; lower data"):
+        no_memory_in(2, saved, "body")
+    assert saved == ["read 1", "read 2", "saved 2"]
+
+
+def test_a_lack_of_memory_in_the_optimiser_saves_no_weights_that_may_be_half_changed():
+    saved = []
+    with pytest.raises(TrainingError, match=r"^step 2: out of memory in the optimiser; nothing is saved.*optim\.name"):
+        no_memory_in(2, saved, "optimizer")
+    assert saved == []
 
 
 def test_a_lack_of_memory_saves_and_names_rows_and_remedies():

@@ -30,7 +30,7 @@ def fresh_state():
 
 def report(step, tokens=1000, seconds=0.5, memory=0.0):
     sums = torch.tensor([2.0 * tokens, tokens, tokens, 1.0, 0.0, 2.0 * tokens], dtype=torch.float64)
-    return StepReport(step, 1e-4, seconds, memory, Readback(sums))
+    return StepReport(step, 1e-4, lambda: seconds, memory, Readback(sums))
 
 
 def lines(path):

@@ -1,12 +1,21 @@
 """Reports of steps: nothing waits for them, and none is lost."""
 
-import torch
+import time
 
-from nlpft.training.loop import OneLate, Readback, StepReport, to_device
+import pyarrow as pa
+import tiny
+import torch
+from accelerate import Accelerator
+
+from nlpft.data.collate import Columns, collate
+from nlpft.objectives import causal_lm
+from nlpft.training.loop import OneLate, Readback, StepReport, StepSettings, to_device, train_steps
 
 
 def report(step):
-    return StepReport(step, 1e-3, 0.5, 0.0, Readback(torch.tensor([6.0 * step, 3.0, 8.0, 1.5, 0.0, 6.0 * step])))
+    return StepReport(
+        step, 1e-3, lambda: 0.5, 0.0, Readback(torch.tensor([6.0 * step, 3.0, 8.0, 1.5, 0.0, 6.0 * step]))
+    )
 
 
 def test_a_report_divides_once():
@@ -34,3 +43,17 @@ def test_single_numbers_stay_on_the_host():
     moved = to_device(batch, torch.device("meta"))
     assert moved["input_ids"].is_meta
     assert int(moved["max_seqlen"]) == 3
+
+
+def test_padding_is_no_token_and_what_a_recipe_does_takes_no_time_of_a_step():
+    model = tiny.make_model()
+    rows = pa.table({"input_ids": [[1, 2, 3, 4], [5, 6, 7]], "labels": [[1, 2, 3, 4], [5, 6, 7]]})
+    batch = collate(Columns(rows), [0, 1], pad_to=64)
+    arguments = causal_lm.build(causal_lm.Config(), model), causal_lm.num_targets, StepSettings(lambda step: 0.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    reports = []
+    for made in train_steps(Accelerator(cpu=True), model, optimizer, [[batch]] * 3, *arguments):
+        reports.append(made)
+        time.sleep(0.5)
+    assert [r.tokens for r in reports] == [7, 7, 7]
+    assert 0 < reports[1].seconds < 0.5
