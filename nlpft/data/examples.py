@@ -21,13 +21,14 @@ from nlpft.data.loader import Share
 from nlpft.errors import ConfigError, DataError
 from nlpft.types import IGNORE, Layout, Task
 
+NEEDS = ("input_ids",)  # columns of a dataset; and target or labels, as its facts say
 NEAR = 0.8  # of a padded batch's width: a shorter row begins a batch of its own
 
 
 @dataclass(frozen=True)
 class ExamplesConfig:
     train: Path = Path()
-    """Dataset folder with labels to train on, written by `nlpft convert`."""
+    """Dataset folder with labels to train on, written by `nlpft label`."""
     eval: Path | None = None
     """Dataset folder that is scored during training, and by which the best weights are chosen."""
     test: Path | None = None
@@ -49,7 +50,7 @@ class Examples:
         self, folder: Path, layout: Layout, context: int | None = None, *, table: pa.Table | None = None
     ) -> None:
         self.folder, self.layout = folder, layout
-        self.table = store.read(folder) if table is None else table
+        self.table = store.read(folder, NEEDS) if table is None else table
         self.ids, self.offsets = _flat(self.table, "input_ids")
         self.lengths = np.diff(self.offsets)
         self.targets = _targets(self.table)
@@ -149,11 +150,12 @@ class Examples:
 
 def task(folder: Path) -> Task:
     """What the labels in `folder` are. Raises DataError where it holds a dataset without."""
+    store.read(folder, NEEDS)  # says what is wrong with the folder itself
     facts = store.facts(folder)
     kind = facts.get("problem_type")
     if kind is None:
         raise DataError(
-            f"{folder}: a dataset without labels; make one that has them by `nlpft convert FILES -o {folder} --task ...`"
+            f"{folder}: a dataset without labels; make one that has them by `nlpft label FILES -o {folder}`"
         )
     labels = tuple(facts.get("label_names") or ())
     counts = facts.get("label_counts") or {}
@@ -166,7 +168,7 @@ def check(config: ExamplesConfig) -> None:
         if getattr(config, name) < 1:
             raise ConfigError(f"data.{name} {getattr(config, name)}: must be at least 1")
     if config.train == Path():
-        raise ConfigError("data.train is not set: give the folder that `nlpft convert FILES -o FOLDER` wrote")
+        raise ConfigError("data.train is not set: give the folder that `nlpft label FILES -o FOLDER` wrote")
 
 
 def _flat(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:

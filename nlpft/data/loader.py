@@ -22,6 +22,7 @@ from nlpft.data.pack import pack
 from nlpft.errors import ConfigError, DataError
 from nlpft.types import IGNORE
 
+NEEDS = store.LISTS  # columns of a dataset
 PACK = 1024  # tokens in a pack, where nothing else is said
 
 

@@ -1,5 +1,6 @@
 """Scores of a model with a head over labelled rows, and their files in the layout of lm-evaluation-harness."""
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from nlpft import plugins
 from nlpft.data.examples import Examples, ExamplesConfig
 from nlpft.data.loader import Share
 from nlpft.errors import ConfigError, some
-from nlpft.evaluation import results
+from nlpft.evaluation import calibration, results
 from nlpft.evaluation.calibration import expected_calibration_error
 from nlpft.evaluation.results import mean_and_error, text_hash
 from nlpft.files import whole_folder
@@ -188,7 +189,7 @@ def samples(task: Task, scored: Scored, places: Sequence[str]) -> list[dict[str,
         _sample(
             task, Scored(scored.logits[a:b], scored.targets[a:b], scored.rows[a:b]), nats[a:b], number, places[number]
         )
-        for number, (a, b) in enumerate(zip(begins[:-1], begins[1:], strict=True))
+        for number, (a, b) in enumerate(itertools.pairwise(begins))
     ]
 
 
@@ -241,3 +242,10 @@ SHOWN: dict[str, Callable[[Task, Scored], tuple[Any, Any, Measures]]] = {
     "regression": _a_number,
     "tagging": _a_row_of_tags,
 }
+
+
+def temperature(task: Task, held_out: Scored | None) -> float:
+    """By which logits are to be divided so that probabilities fit the held-out rows; 1 where there are none, or several labels."""
+    if held_out is None or task.kind != "single_label_classification":
+        return 1.0
+    return calibration.temperature(held_out.logits.astype(np.float64), held_out.targets)
