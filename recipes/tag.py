@@ -36,7 +36,7 @@ class Config(RunConfig):
     epochs: float = 5.0
     """Times that every row is seen."""
     best: str = "f1"
-    """Measure on data.eval by which the best weights are chosen: loss, f1 (of spans, as seqeval's), precision, recall, accuracy."""
+    """Measure on data.eval by which the best weights are chosen: f1 (of spans), precision, recall, accuracy, loss."""
     policy: Policy = "as_set"
     """auto: what trains (tuning.name, optim.layer_decay) is chosen by the number of rows; the run says what, and why."""
     data: ExamplesConfig = ExamplesConfig()

@@ -8,12 +8,14 @@ from torch import Tensor
 
 from nlpft.types import Layout
 
+Row = Sequence[int] | np.ndarray  # token ids
+
 
 def batch_of(
-    rows: Sequence[Sequence[int]],
+    rows: Sequence[Row],
     layout: Layout,
     read: Sequence[np.ndarray] | None = None,
-    pair_starts: Sequence[int] | None = None,
+    pair_starts: Row | None = None,
 ) -> dict[str, Tensor]:
     """`rows` of token ids as a batch; int64 where nothing else is said.
 
@@ -55,7 +57,7 @@ def _within(lengths: np.ndarray) -> np.ndarray:
 
 
 def _positions(
-    rows: Sequence[Sequence[int]], layout: Layout, begins: np.ndarray, read: Sequence[np.ndarray] | None
+    rows: Sequence[Row], layout: Layout, begins: np.ndarray, read: Sequence[np.ndarray] | None
 ) -> np.ndarray:
     if layout.reads == "labelled":
         places = [np.arange(len(row)) for row in rows] if read is None else read
@@ -65,6 +67,6 @@ def _positions(
     )
 
 
-def _last(row: Sequence[int], pad_id: int) -> int:
+def _last(row: Row, pad_id: int) -> int:
     """Place of the last token that is not padding, as transformers' decoders with heads look for it."""
     return int(np.flatnonzero(np.asarray(row) != pad_id).max(initial=0))

@@ -245,7 +245,7 @@ SHOWN: dict[str, Callable[[Task, Scored], tuple[Any, Any, Measures]]] = {
 
 
 def temperature(task: Task, held_out: Scored | None) -> float:
-    """By which logits are to be divided so that probabilities fit the held-out rows; 1 where there are none, or several labels."""
+    """By which logits are to be divided so that probabilities fit held-out rows; 1 without such, and for other tasks."""
     if held_out is None or task.kind != "single_label_classification":
         return 1.0
     return calibration.temperature(held_out.logits.astype(np.float64), held_out.targets)

@@ -25,8 +25,8 @@ ROUGH = 0.1  # in half precision
 def logits(model: nn.Module, batch: Batch) -> Tensor:
     """Outputs of the head [targets, outputs] for a batch of `nlpft.data.examples`.
 
-    Packed ([1, time] with `cu_seqlens`): the body sees the rows without padding, each by itself, and the head only the features at
-    `positions` [targets], as rows of one token. Padded ([rows, time] with `attention_mask`): the model's own forward.
+    Packed ([1, time] with `cu_seqlens`): the body sees the rows without padding, each by itself, and the head only the features
+    at `positions` [targets], as rows of one token. Padded ([rows, time] with `attention_mask`): the model's own forward.
     """
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
     if "cu_seqlens" not in batch:
@@ -73,8 +73,8 @@ def _packed(body: Any, batch: Batch) -> Iterator[None]:
 def choose(model: Any, build: Build) -> Layout:
     """The fastest layout in which `model` gives the logits that it gives for each row alone, tried on two rows of random tokens.
 
-    model: not sharded, on its device. Packed where its attention is `varlen` and the logits agree; else padded, by torch's SDPA. In place: may set the attention.
-    Raises ModelError where not even that agrees.
+    model: on its device. Packed where its attention is `varlen` and the logits agree; else padded, by torch's SDPA: the model's
+    attention is set so. Raises ModelError where not even that agrees.
     """
     own, training = with_head(model), model.training
     model.eval()

@@ -159,21 +159,22 @@ def _begin_anew(model: Any, names: set[str]) -> None:
 def _init(model: Any, names: set[str], how: str) -> None:
     """Fill the new matrices called `names`, and set their biases to zero, where that is not the architecture's own way."""
     draw = {"xavier": nn.init.xavier_uniform_, "he": nn.init.kaiming_uniform_}.get(how)
-    for name in sorted(names) if draw else ():
-        weight = model.get_parameter(name)
-        draw(weight) if weight.ndim == 2 else nn.init.zeros_(weight)
+    for weight in map(model.get_parameter, sorted(names)):
+        if draw is not None:
+            (draw if weight.ndim == 2 else nn.init.zeros_)(weight)
 
 
 def _set_dropout(model: Any, share: float | None) -> None:
     """Set the dropout before the head. Raises ConfigError where the architecture has none."""
     prefix = f"{model.base_model_prefix}."
     own = [m for n, m in model.named_modules() if isinstance(m, nn.Dropout) and not n.startswith(prefix)]
-    if share is not None and not own:
+    if share is None:
+        return
+    if not own:
         raise ConfigError(f"head.dropout {share}: {type(model).__name__} has none; leave it unset")
-    for module in own if share is not None else ():
+    for module in own:
         module.p = share
-    if share is not None:
-        model.config.classifier_dropout = share
+    model.config.classifier_dropout = share
 
 
 def _unused(tokenizer: Any) -> int:

@@ -2,20 +2,19 @@
 
 import pytest
 import tiny
-import tiny_heads
 import torch
 from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertForTokenClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
-    RobertaConfig,
-    RobertaForSequenceClassification,
-)
-from transformers import BertForSequenceClassification, BertForTokenClassification, BertConfig
-from transformers import (
-    LlamaForSequenceClassification,
-    LlamaForTokenClassification,
     GPT2Config,
     GPT2ForSequenceClassification,
+    LlamaForSequenceClassification,
+    LlamaForTokenClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
 )
 
 from nlpft.data.example_batch import batch_of

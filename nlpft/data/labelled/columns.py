@@ -6,8 +6,25 @@ from typing import Any, NamedTuple
 from nlpft.data.labelled.options import LabelColumns
 from nlpft.errors import DataError
 
-TEXT = """text sentence review content message comment tweet document utterance query body question title description
-abstract headline input""".split()
+TEXT = [
+    "text",
+    "sentence",
+    "review",
+    "content",
+    "message",
+    "comment",
+    "tweet",
+    "document",
+    "utterance",
+    "query",
+    "body",
+    "question",
+    "title",
+    "description",
+    "abstract",
+    "headline",
+    "input",
+]
 PAIRS = (
     ("sentence1", "sentence2"),
     ("premise", "hypothesis"),
@@ -18,8 +35,24 @@ PAIRS = (
     ("sentence_a", "sentence_b"),
     ("query", "passage"),
 )
-LABEL = """label labels class category target sentiment intent topic gold_label label_text coarse_label score rating stars
-polarity type""".split()
+LABEL = [
+    "label",
+    "labels",
+    "class",
+    "category",
+    "target",
+    "sentiment",
+    "intent",
+    "topic",
+    "gold_label",
+    "label_text",
+    "coarse_label",
+    "score",
+    "rating",
+    "stars",
+    "polarity",
+    "type",
+]
 WORDS = ("tokens", "words")
 TAGS = ("tags", "ner_tags", "labels", "ner", "slots", "pos_tags", "bio_tags", "label")
 LOOKED_AT = 500  # rows that are looked at
