@@ -73,7 +73,7 @@ def show(made: Converted) -> None:
         places = ", ".join(" = ".join(pair) for pair in leak["places"])
         console.print(
             f"warning: {splits} share texts: {leak['rows']:,} rows, {leak['other_label']:,} of them with another label "
-            f"({places}); --leak drop leaves them out",
+            f"({places}); --leak drop leaves them out of the training split",
             style="yellow",
             soft_wrap=True,
         )

@@ -4,12 +4,14 @@ A blank goes before a word where writing puts one: not before the first, and not
 (Chinese, Japanese, Thai ...). A word that the tokenizer drops becomes its unknown token and keeps its tag.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from nlpft.data.engines import Encoded
+from nlpft.data.labelled import encode
 from nlpft.data.labelled.encode import Frame, offsets
 from nlpft.data.select.words import NO_BLANKS
 from nlpft.data.tokenizer import TextTokenizer
@@ -43,21 +45,20 @@ class Aligned(NamedTuple):
 def encode_words(sentences: Sequence[Sequence[str]], tokenizer: TextTokenizer) -> Words:
     """The pieces of each different word."""
     numbers: dict[str, int] = {}
-    places = [numbers.setdefault(text, len(numbers)) for words in sentences for text in in_text(words, tokenizer)]
+    first = encode.at_start([words[0] for words in sentences], tokenizer)
+    rows = zip(sentences, first, strict=True)
+    places = [numbers.setdefault(text, len(numbers)) for words, start in rows for text in in_text(words, start)]
     texts = list(numbers)
     sizes = np.fromiter(map(len, sentences), np.int64, len(sentences))
     return Words(texts, tokenizer.encode(texts), np.array(places, np.int64), sizes, tokenizer.vocabulary.unknown)
 
 
-def in_text(words: Sequence[str], tokenizer: TextTokenizer) -> list[str]:
-    """The words with the blanks of running text before them."""
-    out = []
-    for i, word in enumerate(words):
-        if not i:
-            out.append(tokenizer.at_start(word))
-        else:
-            joined = _without_blanks(words[i - 1][-1:]) or _without_blanks(word[:1])
-            out.append(word if joined else f" {word}")
+def in_text(words: Sequence[str], first: str) -> list[str]:
+    """The words with the blanks of running text before them; `first`: the first one as it is encoded."""
+    out = [first]
+    for before, word in itertools.pairwise(words):
+        joined = _without_blanks(before[-1:]) or _without_blanks(word[:1])
+        out.append(word if joined else f" {word}")
     return out
 
 

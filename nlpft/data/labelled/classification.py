@@ -73,7 +73,7 @@ def encoded(examples: Sequence[Example], meaning: Meaning, tokenizer: TextTokeni
     bad: dict[int, tuple[str, str]] = {}
     notes: dict[int, tuple[str, ...]] = {}
     for part, found in zip(texts, parts, strict=False):
-        for i, why in unproven(found, [tokenizer.at_start(text) for text in part], tokenizer).items():
+        for i, why in unproven(found, encode.at_start(part, tokenizer), tokenizer).items():
             if why == WRONG_TEXT:
                 bad[i] = why, ""
             else:

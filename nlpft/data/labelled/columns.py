@@ -6,25 +6,8 @@ from typing import Any, NamedTuple
 from nlpft.data.labelled.options import LabelColumns
 from nlpft.errors import DataError
 
-TEXT = [
-    "text",
-    "sentence",
-    "review",
-    "content",
-    "message",
-    "comment",
-    "tweet",
-    "document",
-    "utterance",
-    "query",
-    "body",
-    "question",
-    "title",
-    "description",
-    "abstract",
-    "headline",
-    "input",
-]
+TEXT = """text sentence review content message comment tweet document utterance query body question title description
+abstract headline input""".split()  # noqa: SIM905 - a list would take twenty lines
 PAIRS = (
     ("sentence1", "sentence2"),
     ("premise", "hypothesis"),
@@ -35,24 +18,8 @@ PAIRS = (
     ("sentence_a", "sentence_b"),
     ("query", "passage"),
 )
-LABEL = [
-    "label",
-    "labels",
-    "class",
-    "category",
-    "target",
-    "sentiment",
-    "intent",
-    "topic",
-    "gold_label",
-    "label_text",
-    "coarse_label",
-    "score",
-    "rating",
-    "stars",
-    "polarity",
-    "type",
-]
+LABEL = """label labels class category target sentiment intent topic gold_label label_text coarse_label score rating stars
+polarity type""".split()  # noqa: SIM905
 WORDS = ("tokens", "words")
 TAGS = ("tags", "ner_tags", "labels", "ner", "slots", "pos_tags", "bio_tags", "label")
 LOOKED_AT = 500  # rows that are looked at
@@ -140,7 +107,10 @@ def _texts(own: LabelColumns, known: Sequence[str]) -> tuple[tuple[str, ...], st
 
 
 def _few_values(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> tuple[str, ...]:
-    """The column with the fewest different values, if they are short and come again and again."""
+    """All columns of 0 and 1, if there are several; else the one with the fewest values, if they are short and come often."""
+    bits = [column for column in columns if _are_bits([str(row.get(column)).strip() for row in rows[:LOOKED_AT]])]
+    if len(bits) > 1:
+        return tuple(bits)
     best: tuple[int, tuple[str, ...]] = (0, ())
     for column in columns:
         found = [str(row.get(column)) for row in rows[:LOOKED_AT]]
@@ -149,6 +119,10 @@ def _few_values(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> tu
         if short and 1 < distinct <= len(found) / 2 and (not best[0] or distinct < best[0]):
             best = distinct, (column,)
     return best[1]
+
+
+def _are_bits(found: Sequence[str]) -> bool:
+    return sum(value in ("0", "1") for value in found) > 0.9 * len(found)
 
 
 def _long(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> tuple[str, ...]:

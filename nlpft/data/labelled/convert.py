@@ -17,6 +17,7 @@ from nlpft.data.convert import Converted
 from nlpft.data.identity import code
 from nlpft.data.labelled import classification, inputs, readers, splits, table, tagging
 from nlpft.data.labelled.batch import Batch, taken
+from nlpft.data.labelled.copies import with_copies
 from nlpft.data.labelled.encode import limit
 from nlpft.data.labelled.example import Example, Row
 from nlpft.data.labelled.inputs import Input
@@ -116,19 +117,25 @@ def _write(
     if options.splits:
         rows = splits.drawn(rows, task.strata(rows.examples, options), options)
     train = splits.training(rows.names)
-    meaning = task.learn(rows.of(train), options, train or "the files")
+    meaning = task.learn(rows.of(train), options, _files(rows, train))
     rows = rows.with_rows([task.resolved(row, meaning) if isinstance(row, Example) else row for row in rows.rows])
     _check_unseen(rows, options)
-    rows = splits.selected(rows, train, options)
+    read = len(rows.rows)
+    rows = with_copies(splits.selected(rows, train, options), train, options)
     batch = task.encoded(rows.examples, meaning, tokenizer, info["max_length"])
     kept, after = _judged(rows, batch)
     after.examples  # noqa: B018 - raises where no row is left
-    ledger = _ledger(after, batch, kept, tokenizer)
+    ledger = _ledger(after, read, batch, kept, tokenizer)
     ledger.facts |= {"problem_type": meaning.problem_type, "label_counts_by_split": _counts(after, meaning)}
     _store(new, after, batch, kept, {**info, **meaning.info()}, meaning)
     ledger.write(new)
     _write_rejected(new / "rejected.jsonl", after)
     return ledger.summary()
+
+
+def _files(rows: Rows, split: str) -> str:
+    """Names of a split's files, for a message."""
+    return some(list(dict.fromkeys(name for name, own in zip(rows.files, rows.splits, strict=True) if own == split)), 3)
 
 
 def _counts(rows: Rows, meaning: Any) -> dict[str, Any]:
@@ -158,18 +165,21 @@ def _judged(rows: Rows, batch: Batch) -> tuple[dict[int, int], Rows]:
     return kept, rows.with_rows(out)
 
 
-def _ledger(rows: Rows, batch: Batch, kept: dict[int, int], tokenizer: TextTokenizer) -> Ledger:
-    """What became of each row, and of the tokens."""
+def _ledger(rows: Rows, read: int, batch: Batch, kept: dict[int, int], tokenizer: TextTokenizer) -> Ledger:
+    """What became of each row, and of the tokens; behind the first `read` rows come changed copies."""
     ledger = Ledger(facts={**rows.facts, "engine": tokenizer.engine, "proven": "all"})
     lengths = np.diff(batch.offsets)
     for number, (row, file) in enumerate(zip(rows.rows, rows.files, strict=True)):
         tally = ledger.files[file]
-        tally.rows_read += 1
-        if isinstance(row, Rejection):
+        tally.rows_read += number < read
+        if number in kept:
+            tally.tokens["text"] += int(lengths[kept[number]])
+        if number >= read:
+            tally.extra_rows += number in kept
+        elif isinstance(row, Rejection):
             tally.reject(row.why)
         else:
             tally.keep(row.notes, int(batch.lost[kept[number]]))
-            tally.tokens["text"] += int(lengths[kept[number]])
     return ledger
 
 

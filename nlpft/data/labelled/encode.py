@@ -65,7 +65,17 @@ def limit(tokenizer: TextTokenizer, asked: int | None) -> int | None:
 
 def encode(texts: Sequence[str], tokenizer: TextTokenizer) -> Encoded:
     """Ids of whole texts, without special tokens."""
-    return tokenizer.encode([tokenizer.at_start(text) for text in texts])
+    return tokenizer.encode(at_start(texts, tokenizer))
+
+
+def at_start(texts: Sequence[str], tokenizer: TextTokenizer) -> list[str]:
+    """Texts as they are to be encoded at the beginning of a row: some SentencePiece models put a blank before each, others only
+    where there is none."""
+    blank = tokenizer.at_start("")
+    if not blank:
+        return list(texts)
+    always = tokenizer.served(f"{blank}word") != tokenizer.served("word")
+    return [blank + text if always or not text.startswith(blank) else text for text in texts]
 
 
 def framed(first: Encoded, second: Encoded | None, around: Frame, longest: int | None) -> Pieces:

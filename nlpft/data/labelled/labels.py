@@ -13,7 +13,7 @@ from nlpft.errors import ConfigError, DataError, RowRejected
 SINGLE, MULTI, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
 UNSEEN = "label unseen in training"
 NO_NUMBER, NO_BIT = "target is no number", "label is neither 0 nor 1"
-NUMBERS = 0.95  # share of the labels that are numbers, from which on the others are mistakes
+NUMBERS = 0.9  # share of the labels that are numbers, from which on the others are mistakes
 
 Target = int | float | list[float]
 

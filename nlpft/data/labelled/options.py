@@ -53,5 +53,11 @@ class LabelOptions:
     """Leave out rows whose text and label an earlier row of their split has."""
     max_length: int | None = None
     """Longest row in tokens (default: what the model sees); what is longer loses its end, of a pair the longer text's."""
+    augment: tuple[Literal["swap", "delete", "insert", "noise"], ...] = ()
+    """Edits for changed copies of the training split's rows: words swapped, deleted, punctuation inserted, typing errors."""
+    augment_copies: int = 1
+    """Changed copies of each row, each with one of the edits."""
+    augment_share: float = 0.1
+    """Share of the words that an edit changes, above 0 up to 1."""
     seed: int = 0
-    """Decides, with the texts, which split a row goes to."""
+    """Decides, with the texts, which split a row goes to, and how copies are changed."""

@@ -10,7 +10,9 @@ from nlpft.data.labelled.example import Read
 from nlpft.data.labelled.inputs import Input, data, is_parallel, is_saved, recoded
 from nlpft.data.labelled.options import LabelOptions
 from nlpft.data.read import read as read_records
+from nlpft.data.rows import Bad
 from nlpft.data.sources import Source, ending_of
+from nlpft.errors import DataError
 from nlpft.types import Record
 
 HEAD = 1 << 20  # bytes looked at
@@ -64,6 +66,9 @@ def _is_parquet(path: Path) -> bool:
 def _records(source: Source, options: LabelOptions) -> Read:
     found = list(read_records(source))
     first = [row.data for row in found if isinstance(row, Record) and isinstance(row.data, Mapping)]
+    if not first and found:
+        bad = next((f": {row.error}" for row in found if isinstance(row, Bad)), "")
+        raise DataError(f"{found[0].source}{bad}: no row can be read; --encoding names another encoding than UTF-8")
     chosen = roles(first, options.columns, options.task, source.name)
     return Read(source.name, records.examples(found, chosen), chosen.said())
 

@@ -44,7 +44,7 @@ def is_conll(lines: Sequence[str]) -> bool:
     rows = [line.split() for line in lines if not line.startswith(("#", "-DOCSTART-"))]
     tagged = [row for row in rows if len(row) > 1 and TAG.fullmatch(row[-1])]
     outside = sum(row[-1] == "O" for row in tagged)
-    return len(tagged) >= 0.9 * len(rows) > 0 and outside > 0 and _share([len(row) for row in tagged]) >= 0.9
+    return len(tagged) >= 0.8 * len(rows) > 0 and outside > 0 and _share([len(row) for row in tagged]) >= 0.9
 
 
 def _share(numbers: Sequence[int]) -> float:

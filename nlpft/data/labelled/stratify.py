@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nlpft.data.select.keys import uniform
+from nlpft.data.select.keys import WORD, uniform
 from nlpft.errors import DataError
 
 BINS = 10  # of a regression's targets
@@ -49,7 +49,8 @@ def assign(keys: Sequence[int], labels: Sequence[Sequence[Hashable]], shares: Se
 def _groups(keys: Sequence[int], labels: Sequence[Sequence[Hashable]]) -> dict[int, Group]:
     groups: dict[int, Group] = {}
     for row, (key, own) in enumerate(zip(keys, labels, strict=True)):
-        group = groups.setdefault(int(key), Group(int(key), [], Counter()))
+        key = int(key) & WORD  # in tables keys are signed
+        group = groups.setdefault(key, Group(key, [], Counter()))
         group.rows.append(row)
         group.labels.update(set(own))
     return groups
