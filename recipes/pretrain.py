@@ -5,6 +5,7 @@ accelerate launch recipes/pretrain.py --config recipes/configs/minilm_pretrain.y
 
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from nlpft.data import store
 from nlpft.data.loader import DataConfig, PackedData, packed_data
 from nlpft.data.raw_text import TextConfig
 from nlpft.models.compute import compiles, prepare
-from nlpft.models.load import load_tokenizer, save_model, weight_type
+from nlpft.models.load import load_model, load_tokenizer, save_model, weight_type
 from nlpft.rundir import RunDir
 from nlpft.training import checkpoint, fit, method, preflight, pretraining, regularize
 from nlpft.training.loop import evaluate_loss, to_device
@@ -50,7 +51,7 @@ def main(cfg: Config) -> Best:
     # model: pretrained or random weights, which of them train, and what they are scored by
     facts = store.facts(cfg.data.train)
     tokenizer = load_tokenizer(cfg.model)
-    model = method.load(cfg.model, cfg.dtype, cfg.tuning, cfg.regularize, kind.auto)
+    model = method.load(cfg.model, cfg.dtype, cfg.tuning, cfg.regularize, partial(load_model, auto=kind.auto))
     objective = module_of(cfg.objective)
     limits: dict[str, Any] = {"context": kind.context(model), "plan": objective.PLAN}
     limits |= {"static_shapes": compiles(cfg.compute, accelerator.device)}

@@ -51,6 +51,10 @@ class Chosen(NamedTuple):
 def run(config: Config) -> int:
     if config.rows < 0:
         raise ConfigError(f"rows {config.rows}: take 0 or more")
+    if "problem_type" in store.info(config.dataset):
+        from nlpft.commands import _inspect_labelled
+
+        return _inspect_labelled.run(config)
     table = store.read(config.dataset)
     chosen = choose(table, config)
     if config.html:

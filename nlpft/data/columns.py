@@ -12,6 +12,12 @@ def int32(numbers: np.ndarray) -> pa.Array:
     return pa.Array.from_buffers(pa.int32(), len(numbers), [None, pa.py_buffer(numbers)])
 
 
+def int64(numbers: np.ndarray) -> pa.Array:
+    """Integers [n], without a copy where they are int64 already."""
+    numbers = np.ascontiguousarray(numbers, np.int64)
+    return pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers)])
+
+
 def strings(texts: Sequence[str]) -> pa.Array:
     """Texts [n] as UTF-8."""
     return _joined(pa.string(), [text.encode("utf-8", "surrogatepass") for text in texts])

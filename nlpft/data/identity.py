@@ -36,7 +36,7 @@ def identity(
     limit = options.max_length or tokenizer.context
     today = datetime.now().date() if "strftime_now" in template.source else None  # such templates write the date
     names = [source.name for source in found]
-    facts = [decided_by, limit, template.hash, template.tokens, today, tokenizer.hash, _code(), _own(options), names]
+    facts = [decided_by, limit, template.hash, template.tokens, today, tokenizer.hash, code(), _own(options), names]
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True, default=repr).encode())
     for source in [*found, *benchmarks]:
         digest.update(sources.fingerprint(source).encode())
@@ -52,7 +52,7 @@ def identity(
 
 
 @cache
-def _code() -> str:
+def code() -> str:
     """Stands for the code that makes datasets: other code may make another dataset of the same files."""
     versions = [nlpft.__version__, *(importlib.metadata.version(package) for package in PACKAGES)]
     digest = hashlib.sha256(" ".join(versions).encode())

@@ -14,7 +14,9 @@ from nlpft.errors import RowRejected
 
 KEPT, REPAIRED, TRUNCATED, REJECTED = "kept", "repaired", "truncated", "rejected"
 OUTCOMES = (KEPT, REPAIRED, TRUNCATED, REJECTED)
-CHOSEN_OUT = (SAME, NEAR, CONTAMINATED, NO_COPY)  # by the user's own wish
+LEAK = "text is also in another split"  # reasons of labelled rows
+SAME_LABELLED = "same text and label as an earlier row"
+CHOSEN_OUT = (SAME, NEAR, CONTAMINATED, NO_COPY, LEAK, SAME_LABELLED)  # by the user's own wish
 
 
 class Rejection(NamedTuple):

@@ -27,6 +27,7 @@ Batch = dict[str, Tensor]
 Corrupt = Callable[[Batch, Sequence[int], tuple[int, ...]], Batch]
 HELD_OUT = (0, 0)  # what is drawn by where nothing trains: always the same (a step is counted from 1)
 
+NEEDS = store.LISTS  # columns of a dataset
 PACK = 1024  # tokens in a pack, where nothing else is said
 
 

@@ -1,6 +1,7 @@
 """What a user can do about a row that is not in the dataset, by the reason of its rejection: one home for all of them."""
 
 from nlpft.data import prove, rows
+from nlpft.data.labelled._remedies import REMEDIES as OF_LABELS
 from nlpft.data.select import contamination, duplicates, route
 from nlpft.formats._remedies import REMEDIES as OF_FORMATS
 from nlpft.templates._rowwise import NO_TOOLS
@@ -10,6 +11,7 @@ REPORT = "a fault of nlpft or of the tokenizer's file: please report the model a
 
 REMEDIES = {
     **OF_FORMATS,
+    **OF_LABELS,
     # the text of the row
     rows.NOT_JSON: "mend the row where the file was made: quotes, commas, brackets",
     rows.NOT_UTF8: "save the file as UTF-8 (iconv -f latin1 -t utf-8 FILE)",

@@ -57,14 +57,14 @@ def find(names: Sequence[str], format: str = "auto") -> list[Source]:
     """
     found: dict[Path | None, Source] = {}
     for name in names:
-        for shown, path in _files(name, format):
+        for shown, path in files(name, format):
             place = path and path.resolve()
             if path and path.is_file():
                 found[place] = found.get(place) or source(path, shown, format)
             elif place in found:
                 raise DataError(f"{shown}: named twice, but it can be read only once; save it as a file and name that")
             else:
-                found[place] = source(_spooled(path, shown), shown, format)
+                found[place] = source(spooled(path, shown), shown, format)
     return list(found.values())
 
 
@@ -83,8 +83,13 @@ def source(path: Path, name: str = "", format: str = "auto") -> Source:
 
 def fingerprint(source: Source) -> str:
     """32 hexadecimal digits (XXH3, 128 bits) that stand for the file's bytes."""
+    return digest_of(source.path)
+
+
+def digest_of(path: Path) -> str:
+    """As `fingerprint`, of any file."""
     digest = xxhash.xxh3_128()
-    for block in stream.blocks(source.path, "", 1 << 20):
+    for block in stream.blocks(path, "", 1 << 20):
         digest.update(block)
     return digest.hexdigest()
 
@@ -109,7 +114,7 @@ def _head(path: Path, compression: Compression, name: str) -> tuple[bytes, bool]
     return bytes(head), True
 
 
-def _files(name: str, format: str) -> Iterator[tuple[str, Path | None]]:
+def files(name: str, format: str = "auto") -> Iterator[tuple[str, Path | None]]:
     """Each file's name in messages and its path; None for standard input."""
     path = Path(name)
     if name == STDIN:
@@ -214,7 +219,7 @@ def _from_hub(name: str) -> Path:
         raise DataError(f"{name}: the download failed: {error}") from error
 
 
-def _spooled(path: Path | None, name: str) -> Path:
+def spooled(path: Path | None, name: str) -> Path:
     """Standard input or a pipe in a temporary file, so that it can be hashed and read by several processes."""
     folder = Path(tempfile.mkdtemp(prefix="nlpft-stdin-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

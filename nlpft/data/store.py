@@ -16,34 +16,45 @@ from nlpft.errors import DataError
 
 MOST_SHARDS = 64  # a reader keeps every shard open
 END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"  # of an Arrow stream, behind the last batch
-TYPES = {"input_ids": "int32", "labels": "int32", "length": "int32", "source": "string", "notes": "string"}
-LISTS = ("input_ids", "labels")  # columns whose values are lists of their type
-
-
-def _features() -> dict[str, Any]:
-    values = {name: {"dtype": dtype, "_type": "Value"} for name, dtype in TYPES.items()}
-    return {name: {"feature": value, "_type": "List"} if name in LISTS else value for name, value in values.items()}
-
-
-def _arrow_type(name: str) -> pa.DataType:
-    inner = pa.string() if TYPES[name] == "string" else pa.int32()
-    return pa.list_(inner) if name in LISTS else inner
-
-
+LISTS = ("input_ids", "labels")  # columns of lists that a dataset for language models has
 SCHEMA = pa.schema(
-    [(name, _arrow_type(name)) for name in TYPES],
-    metadata={"huggingface": json.dumps({"info": {"features": _features()}})},
+    [
+        ("input_ids", pa.list_(pa.int32())),
+        ("labels", pa.list_(pa.int32())),
+        ("length", pa.int32()),
+        ("source", pa.string()),
+        ("notes", pa.string()),
+    ]
 )
 
 
-def write_part(path: Path, batches: Sequence[pa.RecordBatch]) -> None:
-    """Write `batches` (SCHEMA) as an Arrow stream of its own: a shard, or part of one."""
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as stream:
+def _features(schema: pa.Schema) -> dict[str, Any]:
+    return {field.name: _feature(field.type) for field in schema}
+
+
+def _feature(kind: pa.DataType) -> dict[str, Any]:
+    """A column's type in the words of `datasets`."""
+    if pa.types.is_list(kind):
+        return {"feature": _feature(kind.value_type), "_type": "List"}
+    names = {pa.float32(): "float32", pa.float64(): "float64"}
+    return {"dtype": names.get(kind, str(kind)), "_type": "Value"}
+
+
+def _described(schema: pa.Schema) -> pa.Schema:
+    """`schema` with the types in the words of `datasets`."""
+    return schema.with_metadata({"huggingface": json.dumps({"info": {"features": _features(schema)}})})
+
+
+def write_part(path: Path, batches: Sequence[pa.RecordBatch], schema: pa.Schema = SCHEMA) -> None:
+    """Write `batches` as an Arrow stream of its own: a shard, or part of one."""
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, _described(schema)) as stream:
         for batch in batches:
             stream.write_batch(batch)
 
 
-def assemble(folder: Path, parts: Sequence[Path], info: dict[str, Any], split: str | None = None) -> None:
+def assemble(
+    folder: Path, parts: Sequence[Path], info: dict[str, Any], split: str | None = None, schema: pa.Schema = SCHEMA
+) -> None:
     """Make `parts`, in their order, the dataset in the new `folder`; `info` is what it was made from.
 
     The parts stay where they are, so that a kill costs nothing; they are linked, not copied, up to MOST_SHARDS.
@@ -53,10 +64,10 @@ def assemble(folder: Path, parts: Sequence[Path], info: dict[str, Any], split: s
     groups = [parts[i : i + size] for i in range(0, len(parts), size or 1)] or [()]
     names = [f"data-{i:05d}-of-{len(groups):05d}.arrow" for i in range(len(groups))]
     for name, group in zip(names, groups, strict=True):
-        _join(group, folder / name)
+        _join(group, folder / name, schema)
     _write_json(
         folder / "dataset_info.json",
-        {"features": _features(), "description": "", "citation": "", "homepage": "", "license": ""},
+        {"features": _features(schema), "description": "", "citation": "", "homepage": "", "license": ""},
     )
     _write_json(
         folder / "state.json",
@@ -93,8 +104,8 @@ def is_whole(folder: Path, fingerprint: str) -> bool:
         return False
 
 
-def read(folder: Path) -> pa.Table:
-    """The rows of a dataset folder, memory-mapped.
+def read(folder: Path, needs: Sequence[str] = LISTS) -> pa.Table:
+    """The rows of a dataset folder, memory-mapped; `needs`: columns that it must have.
 
     Raises DataError where it is not a dataset, lacks a column, or holds no row.
     """
@@ -109,7 +120,7 @@ def read(folder: Path) -> pa.Table:
             f"{folder}: not a dataset folder ({error}); make one by `nlpft convert FILES -o {folder}`"
         ) from error
     table = pa.concat_tables(shards)
-    missing = [name for name in LISTS if name not in table.column_names]
+    missing = [name for name in needs if name not in table.column_names]
     if missing:
         raise DataError(f"{folder}: no column {', '.join(missing)}; it has {', '.join(table.column_names)}")
     if not table.num_rows:
@@ -128,7 +139,7 @@ def facts(folder: Path) -> dict[str, Any]:
     return {"folder": str(folder), **info(folder), **_read_json(ledger / "ledger.json")}
 
 
-def _join(parts: Sequence[Path], shard: Path) -> None:
+def _join(parts: Sequence[Path], shard: Path, schema: pa.Schema) -> None:
     """One part under another name, or several in one: a stream is the schema, batches, and an end."""
     if len(parts) == 1:
         try:
@@ -137,9 +148,9 @@ def _join(parts: Sequence[Path], shard: Path) -> None:
             shutil.copyfile(parts[0], shard)
         return
     if not parts:  # a split that no row fell into
-        write_part(shard, [])
+        write_part(shard, [], schema)
         return
-    head = len(SCHEMA.serialize())
+    head = len(_described(schema).serialize())
     with shard.open("wb") as out:
         for i, part in enumerate(parts):
             with part.open("rb") as stream:

@@ -149,6 +149,15 @@ class TextTokenizer:
         self._whole.encode_special_tokens = False
         return _ids(self._whole, text)
 
+    def framed(self, text: str, pair: str | None = None) -> tuple[list[int], list[int | None]]:
+        """Ids of a text, or of two, within the special tokens that the tokenizer's own template puts around them.
+
+        Beside the ids: which text each is of, 0 or 1; None for a special token.
+        """
+        self._whole.encode_special_tokens = True
+        found = self._whole.encode(text, pair, add_special_tokens=True)
+        return found.ids, found.sequence_ids
+
     def decode(self, ids: np.ndarray) -> str:
         """Text of `ids`, special tokens included."""
         return self._part.decode(ids.tolist(), skip_special_tokens=False)

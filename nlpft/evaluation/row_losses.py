@@ -19,6 +19,7 @@ from nlpft.models.pretrained import resolve
 from nlpft.rundir import RunDir
 
 TASK = "held_out_rows"
+LANGUAGE = ("CAUSAL_LM", "SEQ_2_SEQ_LM")  # PEFT's names of what adapters of language models do
 
 
 def row_losses(
@@ -85,7 +86,7 @@ def language_model(folder: str, first: str, kind: Kind) -> nn.Module | None:
     path = resolve(folder)
     if adapter_base(path) is not None:
         task = json.loads((path / "adapter_config.json").read_text(encoding="utf-8")).get("task_type")
-        return load_model(folder, auto=kind.auto).to(device()) if task in ("CAUSAL_LM", None) else None
+        return load_model(folder, auto=kind.auto).to(device()) if task in (*LANGUAGE, None) else None
     if folder == first or _architecture(folder) == _architecture(first):
         return load_model(folder, auto=kind.auto).to(device())
     model = load_model(first, auto=kind.auto)

@@ -19,6 +19,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import nn
 
+from nlpft.data.examples import Examples
 from nlpft.data.loader import PackedData, Share
 from nlpft.errors import Interrupted
 from nlpft.models.load import autocast
@@ -41,7 +42,7 @@ class Run:
     cfg: Any  # a recipe's settings: RunConfig, with data, tuning and objective
     model: nn.Module
     optimizer: Any
-    data: PackedData
+    data: PackedData | Examples
     score: tuple[StepLoss, Count]
     max_steps: int
     settings: StepSettings
@@ -109,7 +110,7 @@ def begin(
     cfg: Any,
     model: nn.Module,
     optimizer: Any,
-    data: PackedData,
+    data: PackedData | Examples,
     score: tuple[StepLoss, Count],
     max_steps: int,
     newest: Path | None,
