@@ -64,14 +64,14 @@ def write(folder: Path, label: str, found: dict[str, Any]) -> Path:
 
 
 def of_run(cfg: Any) -> Path:
-    """The first evaluation that a run has written, or else the losses of its held-out rows, which are written there.
+    """The evaluation that a run has written, of its test rows if it has some; or else the losses of its held-out rows.
 
     cfg: settings of a recipe, with `output_dir`, `objective` and `data`.
     """
     run = RunDir(cfg.output_dir)
     written = sorted(run.eval.glob("*/results.json"))
     if written:
-        return written[0].parent
+        return next((path for path in written if path.parent.name == "test"), written[0]).parent
     kind = KINDS[module_of(cfg.objective).KIND]
     model = load_model(str(run.model), auto=kind.auto).to(device())
     found = row_losses(str(run.model), model, cfg.data.eval, cfg.objective, kind, cfg.data.max_length)

@@ -107,7 +107,9 @@ def _origin(cfg: Any) -> dict[str, str]:
 def _data(cfg: Any) -> dict[str, str]:
     """Datasets and files of raw text, by their contents."""
     folders = {
-        str(folder) for name in ("train", "eval") if (folder := getattr(cfg.data, name, None)) not in (None, Path())
+        str(folder)
+        for name in ("train", "eval", "test")
+        if (folder := getattr(cfg.data, name, None)) not in (None, Path())
     }
     text = getattr(cfg, "text", None)
     files = sources.find(list(text.files), "text") if text and text.files else []
