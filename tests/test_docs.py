@@ -62,7 +62,9 @@ def test_the_table_points_at_what_exists():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes/configs").glob("*.yaml")), ids=lambda p: p.name)
 def test_shipped_configurations_are_valid(path):
-    recipe = pretrain if path.name.startswith("pretrain_") else sft  # a config's name begins with its recipe's; sft's do not
+    recipe = (
+        pretrain if path.name.startswith("pretrain_") else sft
+    )  # a config's name begins with its recipe's; sft's do not
     found = config.load(recipe.Config, path)
     assert found.data.packs_per_step >= 1
     assert not getattr(found, "from_config", None) or (ROOT / found.from_config).is_file()

@@ -1,6 +1,7 @@
 """Folders -> models: whole weights, or an adapter on its base; and back."""
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,9 @@ def save_model(model: nn.Module, folder: Path, tokenizer: Any, facts: dict[str, 
         options = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}
         model.save_pretrained(partial, state_dict=state, **options)  # type: ignore[operator]
         tokenizer.save_pretrained(partial)
+        if (own := Path(tokenizer.name_or_path) / "tokenizer.json").is_file():
+            # transformers writes it in another way, and datasets would pass for those of another tokenizer.
+            shutil.copyfile(own, partial / "tokenizer.json")
         (partial / "nlpft.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 

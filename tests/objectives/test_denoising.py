@@ -111,6 +111,7 @@ def test_short_rows_lose_at_most_what_they_have():
     for tokens in range(6):
         for _ in range(50):
             lengths = denoising.span_lengths(tokens, 0.5, 3.0, draw)
+            assert len(lengths) <= lengths.sum()  # marks and tokens cut out: a corrupted row is no longer than it was
             spans = denoising.spans(np.arange(1, tokens + 1), lengths, draw)
             assert sum(b - a for a, b in spans) <= tokens
             assert all(1 <= a <= b <= tokens + 1 for a, b in spans)

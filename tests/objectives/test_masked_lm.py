@@ -110,7 +110,7 @@ def test_steps_draw_anew_and_held_out_rows_always_the_same(tokenizer):
     config = DataConfig(packs_per_step=1)
     steps = found.steps(config, 5, Share())
     first, second = next(steps)[0], next(steps)[0]
-    assert first["positions"].tolist() != second["positions"].tolist()
+    assert first["positions"].tolist() != second["positions"].tolist()  # of one row: every step is an epoch of its own
     assert next(found.steps(config, 5, Share(), 1))[0]["positions"].tolist() == second["positions"].tolist()
     held_out = [next(iter(found.micro_batches(found.packs(0, 0), 1, Share()))) for _ in range(2)]
     assert held_out[0]["positions"].tolist() == held_out[1]["positions"].tolist()

@@ -93,6 +93,15 @@ def test_a_pretrained_model_is_continued_and_its_tokenizer_kept(tmp_path, text):
     assert AutoModelForMaskedLM.from_pretrained(tmp_path / "second" / "model").config.vocab_size > 100
 
 
+def test_the_tokenizer_of_the_result_is_the_one_it_began_with(tmp_path, text):
+    train(tmp_path / "first", text, "masked_lm", "--max_steps", "1")
+    begun = tmp_path / "first" / "model"
+    told = json.loads((begun / "tokenizer_config.json").read_text())
+    (begun / "tokenizer_config.json").write_text(json.dumps({**told, "tokenizer_class": "BertTokenizer"}))
+    go(tmp_path / "second", text, "masked_lm", "--model", str(begun), "--max_steps", "1")
+    assert (tmp_path / "second" / "model" / "tokenizer.json").read_bytes() == (begun / "tokenizer.json").read_bytes()
+
+
 def test_a_model_from_a_configuration_fits_its_tokenizer(tmp_path, text):
     train(tmp_path / "run", text, "denoising", "--max_steps", "1")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run" / "model")
