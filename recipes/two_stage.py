@@ -39,7 +39,8 @@ class Config:
     output_dir: Path = Path("runs/two_stage")
     """Folder of manifest.json and of the stages' runs: first, second, alone."""
     general: Path | None = None
-    """Dataset of text that no stage trains on: its loss before, after the first and after the second stage says what was kept."""
+    """Dataset of text that no stage trains on: its loss before, after the first and after the second stage says what was kept.
+    Rows longer than the model's context are left out."""
     alone: bool = True
     """Fine-tune without the first stage too, and compare on the second stage's data.eval."""
     confidence: float = 0.95
@@ -114,8 +115,8 @@ def retained(manifest: Path, first: Stage, start: str, done: list[Stage], genera
     kind = kinds.check(start, objective.name, module_of(objective).KIND)
     for name in models.keys() - known.keys():
         model = row_losses.language_model(models[name], str(first.model), kind)
-        values = model and row_losses.row_losses(start, model, general, objective, kind, first.cfg.data.max_length)
-        known[name] = row_losses.mean(values) if values else None
+        place = general, objective, kind, None
+        known[name] = row_losses.mean_loss(start, model, *place) if model else None
     stages.note(manifest, retention={name: known[name] for name in models})
 
 

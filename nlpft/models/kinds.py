@@ -22,6 +22,7 @@ class Kind(NamedTuple):
     auto: Any  # transformers' class that loads them with their language-modelling head
     context: Callable[[Any], int | None]  # tokens that a model can see
     check: Callable[[nn.Module, dict[str, Tensor]], Any]  # raises ModelError where a batch is not exact
+    fixed_shapes: bool  # whether batches can have the same shape in every step, as compiled code wants it
 
 
 def no_check(model: nn.Module, batch: dict[str, Tensor]) -> None:
@@ -31,9 +32,9 @@ def no_check(model: nn.Module, batch: dict[str, Tensor]) -> None:
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("decoder", ("causal_lm",), AutoModelForCausalLM, load.context, forward.check_isolation),
-        Kind("encoder", ("masked_lm",), AutoModelForMaskedLM, masked.context, masked.check_isolation),
-        Kind("encoder-decoder", ("denoising",), AutoModelForSeq2SeqLM, encoder_decoder.context, no_check),
+        Kind("decoder", ("causal_lm",), AutoModelForCausalLM, load.context, forward.check_isolation, True),
+        Kind("encoder", ("masked_lm",), AutoModelForMaskedLM, masked.context, masked.check_isolation, True),
+        Kind("encoder-decoder", ("denoising",), AutoModelForSeq2SeqLM, encoder_decoder.context, no_check, False),
     )
 }
 

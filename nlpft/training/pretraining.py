@@ -19,9 +19,18 @@ TRAIN = "train"
 
 
 def placed(cfg: Any) -> Any:
-    """`cfg` (the settings of recipes/pretrain.py) with the places in output_dir of what is made first."""
+    """`cfg` (the settings of recipes/pretrain.py) with the places in output_dir of what is made first.
+
+    Raises ConfigError where code is to be compiled for batches whose shapes differ.
+    """
     model = str(cfg.output_dir / "start") if cfg.from_config else cfg.model
-    return dataclasses.replace(cfg, model=model, data=raw_text.placed(cfg.text, cfg.data, cfg.output_dir / "data"))
+    compute = cfg.compute
+    if not kinds.KINDS[kind_of(cfg.objective)].fixed_shapes:
+        if compute.compile:
+            raise ConfigError(f"compute.compile: batches of {cfg.objective.name} differ in shape; leave it out")
+        compute = dataclasses.replace(compute, compile=False)
+    data = raw_text.placed(cfg.text, cfg.data, cfg.output_dir / "data")
+    return dataclasses.replace(cfg, model=model, data=data, compute=compute)
 
 
 def prepare(cfg: Any) -> Kind:

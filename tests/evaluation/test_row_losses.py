@@ -46,6 +46,8 @@ def test_losses_are_the_same_in_every_call_and_compared_row_by_row(place, tmp_pa
     other = row_losses.language_model(str(place / "head"), str(place / "lm"), KINDS["encoder"])
     found, again, moved = measured(place, first), measured(place, first), measured(place, other)
     assert found == again
+    packed = row_losses.mean_loss(str(place / "lm"), first, place / "rows", masked_lm.Config(), KINDS["encoder"], 64)
+    assert packed == pytest.approx(row_losses.mean(found))
     assert found["targets"] == moved["targets"]
     folders = [row_losses.write(tmp_path / n, n, x) for n, x in (("a", found), ("b", moved))]
     (comparison,) = compare.compare(*folders)

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import corpora
@@ -23,6 +25,10 @@ def text(tmp_path_factory):
     return corpora.write_text(tmp_path_factory.mktemp("text") / "corpus.txt")
 
 
+FIXED = {"text.vocabulary": 600, "text.held_out": 0.2, "data.max_length": 64, "data.packs_per_step": 3, "max_steps": 4,
+         "eval_every": 2, "optim.lr": 0.01, "optim.warmup": 0, "seed": 1}  # fmt: skip
+
+
 def train(run: Path, text: Path, objective: str, *more: str) -> list[dict]:
     """Lines of metrics.jsonl of a run from random weights."""
     given = {"from_config": corpora.write_config(run.parent, KINDS[objective]), "tokenizer": "train"}
@@ -30,9 +36,7 @@ def train(run: Path, text: Path, objective: str, *more: str) -> list[dict]:
 
 
 def go(run: Path, text: Path, objective: str, *more: str) -> list[dict]:
-    fixed = {"output_dir": run, "objective.name": objective, "text.files": text, "text.vocabulary": 600, "text.held_out": 0.2,
-             "data.max_length": 64, "data.packs_per_step": 3, "max_steps": 4, "eval_every": 2, "optim.lr": 0.01,
-             "optim.warmup": 0, "seed": 1}  # fmt: skip
+    fixed = {"output_dir": run, "objective.name": objective, "text.files": text, **FIXED}
     pretrain.main(config.parse(pretrain.Config, [w for k, v in fixed.items() for w in (f"--{k}", str(v))] + list(more)))
     return [json.loads(line) for line in (run / "metrics.jsonl").open()]
 
@@ -139,6 +143,8 @@ REFUSED = [
     ("causal_lm", ["--from_config", "encoder.json", "--tokenizer", "train"], ConfigError, "objective.name masked_lm"),
     ("masked_lm", ["--from_config", "decoder.json", "--tokenizer", "train"], ConfigError, "objective.name causal_lm"),
     ("denoising", ["--from_config", "encoder.json", "--tokenizer", "train"], ConfigError, "is an encoder; set objective.name"),
+    ("denoising", ["--compute.compile", "True"], ConfigError, "compute.compile: batches of denoising differ in shape"),
+    ("classification", [], ConfigError, "objective.name classification: is not one of pretraining; those are causal_lm"),
     ("masked_lm", ["--from_config", "encoder.json"], ConfigError, "set tokenizer too"),
     ("masked_lm", ["--tokenizer", "train"], ConfigError, "set from_config"),
     ("masked_lm", ["--model", "TINY"], ConfigError, "objective.name causal_lm"),
@@ -163,6 +169,20 @@ def test_what_cannot_run_is_refused_with_what_to_do(objective, more, error, said
     with pytest.raises(error, match=said):
         go(tmp_path / "run", text, objective, *(str(tiny_folder) if word == "TINY" else word for word in more))
     assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_two_processes_hide_the_same_and_give_the_losses_of_one(tmp_path, text):
+    more = ["--regularize.dropout", "0"]
+    one = train(tmp_path / "one", text, "masked_lm", *more)
+    told = {"from_config": tmp_path / "encoder.json", "tokenizer": "train", "output_dir": tmp_path / "two",
+            "objective.name": "masked_lm", "text.files": text, **FIXED}  # fmt: skip
+    command = [sys.executable, "-m", "nlpft.cli", "train", "--cpu", "--num_processes", "2", "pretrain"]
+    words = [w for k, v in told.items() for w in (f"--{k}", str(v))]
+    subprocess.run([*command, *words, *more], check=True, capture_output=True, timeout=300)
+    two = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").open()]
+    assert [m["targets"] for m in two] == [m["targets"] for m in one]
+    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
+    assert losses(two, "eval") == pytest.approx(losses(one, "eval"), rel=1e-4)
 
 
 def test_a_resume_on_other_text_is_refused(tmp_path, text, tiny_folder):
