@@ -114,7 +114,10 @@ def retained(manifest: Path, first: Stage, start: str, done: list[Stage], genera
     objective = first.cfg.objective
     kind = kinds.check(start, objective.name, module_of(objective).KIND)
     for name in models.keys() - known.keys():
-        model = row_losses.language_model(models[name], str(first.model), kind)
+        head = (
+            start if name in ("before", "after alone") else str(first.model)
+        )  # of a classifier, which has lost its own
+        model = row_losses.language_model(models[name], head, kind)
         place = general, objective, kind, None
         known[name] = row_losses.mean_loss(start, model, *place) if model else None
     stages.note(manifest, retention={name: known[name] for name in models})

@@ -103,6 +103,7 @@ def language_model(folder: str, first: str, kind: Kind) -> nn.Module | None:
 
     None for an adapter that belongs to another head.
     """
+    torch.manual_seed(0)  # a model that was published without its head gets a new one: the same in every call
     path = resolve(folder)
     if adapter_base(path) is not None:
         task = json.loads((path / "adapter_config.json").read_text(encoding="utf-8")).get("task_type")
