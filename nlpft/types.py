@@ -47,6 +47,29 @@ class Conversation(NamedTuple):
     text: str = ""  # raw text that is learnt as a whole, without a template; then there are no messages
 
 
+class Task(NamedTuple):
+    """What a head answers: of a text (transformers' `problem_type`), or of each word."""
+
+    kind: Literal["single_label_classification", "multi_label_classification", "regression", "tagging"]
+    labels: tuple[str, ...] = ()  # names in the order of their ids; of a regression none
+    counts: tuple[int, ...] = ()  # how often each is in the training data
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the head gives for one target."""
+        return len(self.labels) or 1
+
+
+class Layout(NamedTuple):
+    """How rows become a batch that a model reads exactly."""
+
+    packed: bool  # one behind the other, [1, time]; else padded on the right, [rows, longest]
+    reads: Literal["first", "last", "labelled"]  # tokens whose features go to the head
+    first_position: int = 0  # position_ids of a row's first token
+    pad_id: int = 0  # never "last", and what fills up
+    token_types: bool = False  # whether the model is told which of two texts a token belongs to
+
+
 class Segment(NamedTuple):
     """A run of rendered text that is learnt as a whole or not at all."""
 

@@ -76,7 +76,7 @@ def convert(
     splits, weights = settings.check(options, [source.name for source in found])
     route = Route(splits, weights, options.seed)
     benchmarks = sources.find(list(options.contamination), "auto")
-    info = identity(found, benchmarks, tokenizer, tokenizer.chat_template(options.template), options, model)
+    info = identity(found, benchmarks, tokenizer, tokenizer.chat_template(options.written_by), options, model)
     if known := _known(output, info, options):
         return known
     with locked(output):

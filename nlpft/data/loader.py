@@ -6,7 +6,7 @@ derived: the same packs are seen in the same steps whatever the number of proces
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +18,16 @@ from torch import Tensor
 from nlpft.data import store
 from nlpft.data.collate import Columns, collate
 from nlpft.data.columns import lists
-from nlpft.data.pack import pack
+from nlpft.data.pack import Plan, pack
 from nlpft.errors import ConfigError, DataError
 from nlpft.types import IGNORE
 
+Batch = dict[str, Tensor]
+# What an objective hides of a batch: (batch of data/collate.py, the numbers of its rows, what they are drawn by) -> batch
+Corrupt = Callable[[Batch, Sequence[int], tuple[int, ...]], Batch]
+HELD_OUT = (0, 0)  # what is drawn by where nothing trains: always the same (a step is counted from 1)
+
+NEEDS = store.LISTS  # columns of a dataset
 PACK = 1024  # tokens in a pack, where nothing else is said
 
 
@@ -61,7 +67,8 @@ class PackedData:
     """The rows of a dataset folder, in packs of at most `max_length` tokens; the model sees `context`.
 
     too_long: see DataConfig. static_shapes: every micro-batch has the same number of tokens, for compiled code. table: the rows,
-    where they are not to be read from the folder.
+    where they are not to be read from the folder. plan: which rows share a pack. corrupt: what becomes of each batch, drawn anew
+    for every row of every step.
     Raises DataError where a row is longer than a pack, or the folder holds no dataset; ConfigError where a pack is longer than
     the context.
     """
@@ -75,7 +82,10 @@ class PackedData:
         context: int | None = None,
         static_shapes: bool = False,
         table: pa.Table | None = None,
+        plan: Plan = pack,
+        corrupt: Corrupt = lambda batch, rows, place: batch,
     ) -> None:
+        self.plan, self.corrupt = plan, corrupt
         self.table = store.read(folder) if table is None else table
         self.columns = Columns(self.table)
         lengths = self.columns.lengths
@@ -96,7 +106,7 @@ class PackedData:
                 f"{max_length}, or leave them out by --data.too_long skip"
             )
         self.longest = -(-int(lengths[self.rows].max()) // 128) * 128  # tokens; tiles of attention kernels
-        self.num_packs = len(pack(lengths[self.rows], max_length))
+        self.num_packs = len(plan(lengths[self.rows], max_length, None))
 
     @property
     def lengths(self) -> np.ndarray:
@@ -112,7 +122,7 @@ class PackedData:
     def packs(self, seed: int, epoch: int) -> list[list[int]]:
         """The packs of one epoch in the order they are seen; every row stands in exactly one, save those left out."""
         draw = np.random.default_rng((seed, epoch))
-        packs = pack(self.columns.lengths[self.rows], self.max_length, draw.permutation(len(self.rows)))
+        packs = self.plan(self.columns.lengths[self.rows], self.max_length, draw.permutation(len(self.rows)))
         return [self.rows[packs[i]].tolist() for i in draw.permutation(len(packs))]
 
     def steps_per_epoch(self, packs_per_step: int) -> int:
@@ -126,18 +136,25 @@ class PackedData:
         An epoch's last step holds what is left. Every process gets equally many micro-batches, so that none waits for
         another; one that has no pack left gets one without targets.
         """
-        first_epoch, skip = divmod(first_step, self.steps_per_epoch(config.packs_per_step))
+        per_epoch = self.steps_per_epoch(config.packs_per_step)
+        first_epoch, skip = divmod(first_step, per_epoch)
         for epoch in itertools.count(first_epoch):
             packs, size = self.packs(seed, epoch), config.packs_per_step
             for start in range(skip * size, len(packs), size):
-                yield list(self.micro_batches(packs[start : start + size], config.micro_batch, share))
+                place = seed, epoch * per_epoch + start // size + 1
+                yield list(self.micro_batches(packs[start : start + size], config.micro_batch, share, place))
             skip = 0
 
-    def micro_batches(self, packs: list[list[int]], size: int, share: Share) -> Iterator[dict[str, Tensor]]:
-        """This process's part of `packs`, in batches of `size` packs, each made when it is asked for."""
+    def micro_batches(
+        self, packs: list[list[int]], size: int, share: Share, place: tuple[int, ...] = HELD_OUT
+    ) -> Iterator[dict[str, Tensor]]:
+        """This process's part of `packs`, in batches of `size` packs, each made when it is asked for.
+
+        place: seed and step, by which is drawn what is hidden.
+        """
         count = math.ceil(math.ceil(len(packs) / share.processes) / size)
         numbers = range(share.process, count * share.processes, share.processes)
-        return (self._batch(_part(packs, n, share.processes, size), size) for n in numbers)
+        return (self._batch(_part(packs, n, share.processes, size), size, place) for n in numbers)
 
     def sources(self, config: DataConfig, seed: int, processes: int, step: int, micro: Sequence[int]) -> list[str]:
         """Places of the rows of optimiser step `step` (from 1) in the micro-batches that `micro` numbers over all processes."""
@@ -146,14 +163,15 @@ class PackedData:
         packs = self.packs(seed, epoch)[start : start + config.packs_per_step]
         return self.places([row for n in micro for pack in _part(packs, n, processes, size) for row in pack])
 
-    def _batch(self, packs: list[list[int]], size: int) -> dict[str, Tensor]:
+    def _batch(self, packs: list[list[int]], size: int, place: tuple[int, ...] = HELD_OUT) -> dict[str, Tensor]:
         rows = list(itertools.chain.from_iterable(packs))
-        return self._collate(self.columns, rows, size)
+        return self._collate(self.columns, rows, size, place)
 
-    def _collate(self, columns: Columns, rows: list[int], size: int) -> dict[str, Tensor]:
-        if not self.static_shapes:
-            return collate(columns, rows)
-        return collate(columns, rows, size * self.max_length, longest=self.longest)
+    def _collate(
+        self, columns: Columns, rows: list[int], size: int, place: tuple[int, ...] = HELD_OUT
+    ) -> dict[str, Tensor]:
+        fixed = {"pad_to": size * self.max_length, "longest": self.longest} if self.static_shapes else {}
+        return self.corrupt(collate(columns, rows, **fixed), rows, place)
 
     def largest(self, size: int) -> dict[str, Tensor]:
         """A micro-batch of the `size` packs that take most memory: the longest, and of them those with most learnt tokens."""

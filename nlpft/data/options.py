@@ -13,7 +13,8 @@ class Options(Reading, Truncation, Selection):
     """What decides how rows become a dataset."""
 
     template: str = "auto"
-    """Chat template: the tokenizer's own (auto), a built-in one (`nlpft list templates`), or a .jinja file."""
+    """Chat template: the tokenizer's own (auto), a built-in one (`nlpft list templates`), or a .jinja file. Raw text
+    (--format text) needs none."""
     max_length: int | None = None
     """Longest row in tokens (default: the model's context)."""
     prove: Literal["all", "sample"] = "all"
@@ -22,3 +23,8 @@ class Options(Reading, Truncation, Selection):
     """Take the whole rows of a file that ends in the middle of one; otherwise it is an error."""
     workers: int = 0
     """Processes; 0: one for each core. They do not change the result."""
+
+    @property
+    def written_by(self) -> str:
+        """Name of the template that writes the rows, for `TextTokenizer.chat_template`."""
+        return "none" if self.format == "text" and self.template == "auto" else self.template

@@ -65,7 +65,7 @@ class Parity:
 
 def auditor(job: Job) -> Callable[[Sequence[Sample]], Parity]:
     """What compares samples, for `beside`. Raises ModelError as `check_served` does, and InexactEngine as `Parity.check`."""
-    planner = Planner(job.tokenizer.chat_template(job.options.template), job.tokenizer.by_reference())
+    planner = Planner(job.tokenizer.chat_template(job.options.written_by), job.tokenizer.by_reference())
     checked: list[bool] = []
 
     def audit(samples: Sequence[Sample]) -> Parity:

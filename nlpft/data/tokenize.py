@@ -103,7 +103,15 @@ class Planner:
         return Row(self._plan(parts, literal=True), ())
 
     def raw(self, text: str) -> Row:
-        """Raw text, learnt as a whole up to an end-of-sequence token. Raises ModelError where there is no such token."""
+        """Raw text, learnt as a whole: for an encoder between its [CLS] and [SEP], else up to an end-of-sequence token.
+
+        Raises ModelError where the tokenizer has none of them.
+        """
+        before, behind = self.tokenizer.around
+        if before:
+            return self.literal(
+                [Segment(before, False, True), Segment(text, True, False, RAW), Segment(behind, False, True)]
+            )
         end = self.tokenizer.token("eos_token")
         if end not in self.tokenizer.special:
             raise ModelError(f"{self.tokenizer.folder}: no end-of-sequence token, which raw text is to end with")

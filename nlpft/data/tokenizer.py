@@ -188,8 +188,14 @@ class TextTokenizer:
         """Tokens that the model beside this tokenizer can see, by its config.json."""
         return _json(self.folder / "config.json").get("max_position_embeddings")
 
+    @property
+    def around(self) -> tuple[str, str]:
+        """Special tokens that an encoder reads before and behind each text ([CLS], [SEP]); empty for a decoder's tokenizer."""
+        before, behind = self.token("cls_token"), self.token("sep_token")
+        return (before, behind) if {before, behind} <= self.special.keys() else ("", "")
+
     def chat_template(self, name: str = "auto") -> ChatTemplate:
-        """The tokenizer's own template (`auto`), a built-in one by name, or a file that ends in .jinja.
+        """The tokenizer's own template (`auto`), a built-in one by name, or a file that ends in .jinja; `none`: an empty one.
 
         Raises ModelError where `auto` finds none, ConfigError where the named one does not fit this tokenizer.
         """
@@ -198,6 +204,8 @@ class TextTokenizer:
         return ChatTemplate(source, list(self.special), self.token("bos_token"), self.token("eos_token"), **others)
 
     def _template_source(self, name: str) -> str:
+        if name == "none":  # raw text has no turns to be written
+            return ""
         if name == "auto":
             return self._own_template()
         if name.endswith(".jinja"):
@@ -222,7 +230,8 @@ class TextTokenizer:
         if not own:
             known = ", ".join(plugins.names("templates"))
             raise ModelError(
-                f"{self.folder}: the tokenizer has no chat template; choose one by --template ({known}, or a .jinja file)"
+                f"{self.folder}: the tokenizer has no chat template; choose one by --template ({known}, or a .jinja file), "
+                "or convert raw text by --format text"
             )
         return own
 

@@ -20,7 +20,7 @@ from nlpft.data.rows import Bad
 from nlpft.data.select.route import NO_COPY, Route
 from nlpft.data.slices import Slice
 from nlpft.data.sources import Source
-from nlpft.data.tokenize import Planner, Row, Tokens, classes, encode
+from nlpft.data.tokenize import TEMPLATE, Planner, Row, Tokens, classes, encode
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.data.truncate import Shortened
 from nlpft.errors import RowRejected
@@ -82,7 +82,7 @@ class Worker:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.planner = Planner(job.tokenizer.chat_template(job.options.template), job.tokenizer)
+        self.planner = Planner(job.tokenizer.chat_template(job.options.written_by), job.tokenizer)
 
     def convert(self, number: int, piece: Slice, dropped: Mapping[int, RowRejected]) -> Part:
         """Part `number` of `piece`, whose rows `dropped` (by number in the slice) are left out for a reason.
@@ -223,7 +223,9 @@ class Worker:
         if not done:
             return {}
         self._count(desk.part, done)
-        done = [split_raw(one, self.job.limit) for one in done]
+        whole, done = done, [split_raw(one, self.job.limit) for one in done]
+        repeated = sum(len(one.tokens.ids) for one in done) - sum(len(one.tokens.ids) for one in whole)
+        desk.part.tally.tokens[TEMPLATE] += repeated  # what stands around a text that was split
         entries = [entry for one in done for entry in one.entries]
         batch = _joined([one.tokens.batch() for one in done])
         records = desk.records
@@ -266,18 +268,31 @@ class _Desk:
 
 
 def split_raw(done: Done, limit: int) -> Done:
-    """The same tokens, where raw text longer than `limit` makes several rows."""
-    lengths = done.tokens.lengths
-    pieces = np.array(
-        [-(-n // limit) if e.conversation.text else 1 for e, n in zip(done.entries, lengths, strict=True)]
-    )
-    if (pieces <= 1).all():
+    """The same tokens, where raw text longer than `limit` makes several rows; what stands around it, stands around each."""
+    tokens, entries = done.tokens, []
+    if not any(e.conversation.text and n > limit for e, n in zip(done.entries, tokens.lengths.tolist(), strict=True)):
         return done
-    starts = [np.arange(count) * limit + start for count, start in zip(pieces, done.tokens.offsets, strict=False)]
-    offsets = np.concatenate([*starts, done.tokens.offsets[-1:]])
-    return Done(
-        [e for e, n in zip(done.entries, pieces, strict=True) for _ in range(n)], done.tokens._replace(offsets=offsets)
-    )
+    parts: list[np.ndarray] = []  # places in `tokens`, of each row to be
+    for entry, start, end in zip(done.entries, tokens.offsets, tokens.offsets[1:], strict=False):
+        whole = np.arange(start, end)
+        cut = _pieces(whole, tokens.labels[start:end], limit) if entry.conversation.text else [whole]
+        parts += cut
+        entries += [entry] * len(cut)
+    places = np.concatenate(parts)
+    offsets = np.cumsum([0, *map(len, parts)])
+    return Done(entries, tokens._replace(ids=tokens.ids[places], labels=tokens.labels[places], offsets=offsets))
+
+
+def _pieces(row: np.ndarray, labels: np.ndarray, limit: int) -> list[np.ndarray]:
+    """`row` in pieces of at most `limit`, each between the unlearnt tokens that the row begins and ends with."""
+    if len(row) <= limit:
+        return [row]
+    learnt = np.flatnonzero(labels != IGNORE)
+    first, last = int(learnt[0]), int(learnt[-1]) + 1
+    size = limit - first - (len(row) - last)
+    return [
+        np.concatenate((row[:first], row[at : min(at + size, last)], row[last:])) for at in range(first, last, size)
+    ]
 
 
 def _joined(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:

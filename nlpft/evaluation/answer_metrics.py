@@ -25,6 +25,11 @@ def check(names: Sequence[str], references: Sequence[str]) -> dict[str, ModuleTy
     """The metrics called `names`. Raises ConfigError for one that does not exist, or that cannot compare such references."""
     chosen = {name: plugins.load("metrics", name) for name in names}
     kinds = {module.KIND: name for name, module in chosen.items()}
+    unwritten = next((name for kind, name in kinds.items() if kind not in READ), None)
+    if unwritten:
+        raise ConfigError(
+            f"--metrics {unwritten}: compares {chosen[unwritten].KIND} of models with heads, not written answers"
+        )
     classes = len({r.strip() for r in references})
     if "label" in kinds and classes > min(CLASSES, max(2, len(references) // 2)):
         raise ConfigError(

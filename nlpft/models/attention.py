@@ -34,22 +34,28 @@ def varlen(
     cu_seq_lens_q: Tensor | None = None,
     max_length_q: int | None = None,
     sliding_window: int | None = None,
+    is_causal: bool | None = None,
     **more: Any,
 ) -> tuple[Tensor, None]:
     """transformers' attention function. query: [1, heads, time, dim]; key, value: [1, key heads, time, dim].
 
     cu_seq_lens_q: [rows + 1] int32, where the rows begin and the last one ends (= time). max_length_q: tokens, no row is longer.
-    sliding_window: tokens that a token sees, itself included. Returns [1, time, heads, dim].
+    sliding_window: tokens that a token sees, itself included. is_causal: whether it sees those before it only; not given: as
+    `module` says, which in encoders is false. dropout: on the CPU only. Returns [1, time, heads, dim].
     Raises ModelError where the architecture wants what this attention lacks.
     """
     wanted = refused(more)
-    if wanted or dropout or cu_seq_lens_q is None or max_length_q is None:
-        what = ", ".join(wanted) or ("attention dropout" if dropout else "a mask in place of cu_seqlens")
+    dropped = dropout and query.is_cuda
+    if wanted or dropped or cu_seq_lens_q is None or max_length_q is None:
+        what = ", ".join(wanted) or ("attention dropout" if dropped else "a mask in place of cu_seqlens")
         raise ModelError(f"varlen attention cannot serve {type(module).__name__} ({what}); set compute.attention sdpa")
-    attend = _flash if query.is_cuda else _by_row
+    causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     # Under autocast, rotary positions may come in float32 and values in bfloat16.
     q, k, v = (x[0].transpose(0, 1).to(value.dtype) for x in (query, key, value))
-    return attend(q, k, v, cu_seq_lens_q, max_length_q, scaling, sliding_window)[None], None
+    if query.is_cuda:
+        attend = _flash if causal else _flash_both_ways
+        return attend(q, k, v, cu_seq_lens_q, max_length_q, scaling, sliding_window)[None], None
+    return _by_row(q, k, v, cu_seq_lens_q, scaling, sliding_window, causal, dropout)[None], None
 
 
 def refused(more: dict[str, Any]) -> list[str]:
@@ -64,29 +70,54 @@ def _flash(
     return VARLEN_ATTN(q, k, v, cu_seqlens, cu_seqlens, longest, longest, scale, window)
 
 
-def _by_row(
+def _flash_both_ways(
     q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, longest: int, scale: float | None, window: int | None
+) -> Tensor:
+    """torch's own kernel, for encoders."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    if window is not None:
+        raise ModelError("varlen attention knows no window in both directions; set compute.attention sdpa")
+    return varlen_attn(q, k, v, cu_seqlens, cu_seqlens, longest, longest, scale=scale)  # type: ignore[return-value]
+
+
+def _by_row(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    cu_seqlens: Tensor,
+    scale: float | None,
+    window: int | None,
+    causal: bool,
+    dropout: float,
 ) -> Tensor:
     """One call of SDPA for each row: on a CPU, where a pack's mask would cost the square of the pack."""
     parts = []
     bounds = cu_seqlens.tolist()
     for start, end in itertools.pairwise(bounds):
         q_, k_, v_ = (x[start:end].transpose(0, 1)[None] for x in (q, k, v))
-        mask = _window(end - start, window, q.device)
+        mask = _window(end - start, window, causal, q.device)
         out = F.scaled_dot_product_attention(
-            q_, k_, v_, mask, is_causal=mask is None, scale=scale, enable_gqa=q_.shape[1] != k_.shape[1]
+            q_,
+            k_,
+            v_,
+            mask,
+            dropout_p=dropout,
+            is_causal=causal and mask is None,
+            scale=scale,
+            enable_gqa=q_.shape[1] != k_.shape[1],
         )
         parts.append(out[0].transpose(0, 1))
     return torch.cat(parts)
 
 
-def _window(length: int, window: int | None, device: torch.device) -> Tensor | None:
-    """Boolean mask [length, length] of a causal window, or None where the whole row lies in it."""
+def _window(length: int, window: int | None, causal: bool, device: torch.device) -> Tensor | None:
+    """Boolean mask [length, length] of a window, or None where the whole row lies in it."""
     if window is None or length <= window:
         return None
     here = torch.arange(length, device=device)
     back = here[:, None] - here
-    return (back >= 0) & (back < window)
+    return (back >= 0) & (back < window) if causal else back.abs() < window
 
 
 def _torch_varlen() -> Callable[..., Tensor]:
@@ -138,6 +169,8 @@ def choose(model: Any, device: torch.device, dtype: torch.dtype, compiled: bool)
     config = model.config.get_text_config()
     odd = getattr(config, "attn_logit_softcapping", None) or getattr(config, "attention_dropout", 0)
     flash = VARLEN_ATTN is not None and dtype in (torch.bfloat16, torch.float16)
+    if device.type == "cuda":  # no kernel for packed rows drops attention weights, as BERT's kin do
+        odd = odd or getattr(config, "attention_probs_dropout_prob", 0)
     supported = getattr(model, "_supports_attention_backend", False) and not odd
     return NAME if supported and (flash if device.type == "cuda" else not compiled) else PLAIN
 

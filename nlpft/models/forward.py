@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -23,6 +23,9 @@ RESHAPES_LOGITS = (
     "lm_head_multiplier",
     "output_multiplier_scale",
 )
+
+Forward = Callable[[nn.Module, dict[str, Tensor], Tensor], Tensor]  # as `forward` below
+Loss = Callable[[nn.Module, dict[str, Tensor]], Tensor]
 
 
 def forward(model: nn.Module, batch: dict[str, Tensor], positions: Tensor) -> Tensor:
@@ -54,12 +57,12 @@ def _call(model: nn.Module, batch: dict[str, Tensor], positions: Tensor) -> Tens
         position_ids=batch["position_ids"],
         use_cache=False,
         logits_to_keep=positions,
-        **_rows(bare(model), batch),
+        **row_bounds(bare(model), batch),
     )
     return output.logits
 
 
-def _rows(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Any]:
+def row_bounds(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Any]:
     """Where rows begin, for the attentions that are told so; the others read it from position_ids."""
     if attention.implementation(model) not in (attention.NAME, "flash_attention_2", "flash_attention_3"):
         return {}
@@ -104,13 +107,16 @@ def _scored_by(head: nn.Linear, targets: Tensor, smoothing: float) -> Iterator[N
         del head.forward
 
 
-def check_isolation(model: nn.Module, batch: dict[str, Tensor]) -> tuple[float, float]:
+def check_isolation(
+    model: nn.Module, batch: dict[str, Tensor], forward: Forward = forward, loss: Loss = loss
+) -> tuple[float, float]:
     """How far the logits and the loss of the rows in `batch` are from those that each has alone; ModelError where too far.
 
     Some architectures take position_ids and ignore them, or carry a state from row to row: a pack would leak, silently. The pack
     goes through the attention and the compiled blocks that train the model, twice, with other tokens around its last row, which
     must not notice; then each row by itself through torch's SDPA with a mask.
     batch: of random tokens, the last row followed by nothing but padding, in the shapes of training, whose code this compiles.
+    forward, loss: how such a model is called (models/masked.py has an encoder's).
     """
     inner, was_training = bare(model), model.training
     model.train(not has_dropout(inner))

@@ -1,6 +1,7 @@
 """Folders -> models: whole weights, or an adapter on its base; and back."""
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,12 @@ warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprec
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def load_model(name: str, dtype: str = "auto", **options: Any) -> nn.Module:
-    """The causal LM called `name`: a hub id, a folder of weights, or a folder with an adapter (put on its base).
+def load_model(name: str, dtype: str = "auto", auto: Any = AutoModelForCausalLM, **options: Any) -> nn.Module:
+    """The language model called `name`: a hub id, a folder of weights, or a folder with an adapter (put on its base).
 
-    dtype: of the weights; auto is float32 on the CPU and bfloat16 on a GPU. options: more keywords of from_pretrained, for whole
-    weights (a tuning method's load_options). Raises ModelError where it cannot be loaded.
+    dtype: of the weights; auto is float32 on the CPU and bfloat16 on a GPU. auto: transformers' class of such models (models/
+    kinds.py). options: more keywords of from_pretrained, for whole weights (a tuning method's load_options). Raises ModelError
+    where it cannot be loaded.
     """
     folder = resolve(name)
     adapter = adapter_base(folder)
@@ -37,13 +39,13 @@ def load_model(name: str, dtype: str = "auto", **options: Any) -> nn.Module:
         from peft import PeftModel  # 5 s of import that a plain model does not need
 
         try:
-            return PeftModel.from_pretrained(load_model(adapter, dtype, **options), str(folder))
+            return PeftModel.from_pretrained(load_model(adapter, dtype, auto, **options), str(folder))
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"{folder}: cannot be put on its base, {adapter}: {error}") from error
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=weight_type(dtype), **options)
+        model = auto.from_pretrained(folder, dtype=weight_type(dtype), **options)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{folder}: cannot be loaded as a causal language model: {error}") from error
+        raise ModelError(f"{folder}: cannot be loaded by {auto.__name__}: {error}") from error
     # PEFT writes it into the adapter: a name that others find too, not a path in this machine's cache.
     model.name_or_path = model.config.name_or_path = canonical_name(name)
     return model
@@ -110,6 +112,9 @@ def save_model(model: nn.Module, folder: Path, tokenizer: Any, facts: dict[str, 
         options = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}
         model.save_pretrained(partial, state_dict=state, **options)  # type: ignore[operator]
         tokenizer.save_pretrained(partial)
+        if (own := Path(tokenizer.name_or_path) / "tokenizer.json").is_file():
+            # transformers writes it in another way, and datasets would pass for those of another tokenizer.
+            shutil.copyfile(own, partial / "tokenizer.json")
         (partial / "nlpft.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 

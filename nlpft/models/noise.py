@@ -17,6 +17,8 @@ def add_neftune(model: Any, alpha: float) -> None:
     `model`: as transformers made it, called with position_ids [1, time] that begin anew with each row of a pack.
     """
     embeddings, decoder = model.get_input_embeddings(), model.base_model
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise ConfigError(f"regularize.neftune {alpha}: {type(model).__name__} reads no packed rows; set it to 0")
     assert decoder is not model, "the head would be called by itself"
 
     def remember(module: nn.Module, args: Any, kwargs: Any) -> None:
@@ -35,7 +37,7 @@ def add_neftune(model: Any, alpha: float) -> None:
 
 def noise_bound(position_ids: Tensor, width: int, alpha: float) -> Tensor:
     """Largest noise at each place [1, time] of a pack: every row's own length counts, not the pack's."""
-    row = (position_ids == 0).cumsum(1)
+    row = (position_ids == position_ids.min()).cumsum(1)  # RoBERTa counts from behind its padding
     lengths = row.new_zeros(1, row.shape[1] + 1).scatter_add_(1, row, torch.ones_like(row))
     return alpha / (lengths.gather(1, row) * width).float().sqrt()
 
@@ -57,5 +59,6 @@ def set_dropout(model: Any, share: float) -> None:
         )
     # Which attention serves a model, and whether it draws random numbers, is read from here.
     config = model.config.get_text_config()
-    if hasattr(config, "attention_dropout"):
-        config.attention_dropout = share
+    for name in ("attention_dropout", "attention_probs_dropout_prob"):
+        if hasattr(config, name):
+            setattr(config, name, share)

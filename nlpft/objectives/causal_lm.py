@@ -2,13 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from nlpft import losses
+from nlpft.data.loader import Corrupt
+from nlpft.data.pack import pack as PLAN
 from nlpft.errors import ConfigError
 from nlpft.models.forward import loss
+
+__all__ = ["KIND", "PLAN", "Config", "build", "corruption", "num_targets"]
+
+KIND = "decoder"
 
 
 @dataclass(frozen=True)
@@ -31,3 +37,8 @@ def build(config: Config, model: nn.Module) -> Callable[[nn.Module, dict[str, Te
 
 def num_targets(batch: dict[str, Tensor]) -> Tensor:
     return losses.num_targets(batch["labels"])
+
+
+def corruption(config: Config, model: Any, tokenizer: Any) -> Corrupt:
+    """Nothing is hidden: what comes next is hidden by the attention."""
+    return lambda batch, rows, place: batch

@@ -1,6 +1,6 @@
 """A tuning method's part in a run: the loaded model with what trains, its optimiser, and what is held back in a step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from accelerate import Accelerator
@@ -17,21 +17,31 @@ from nlpft.training.regularize import RegularizeConfig, add_noise, attach
 NOTHING = RegularizeConfig()
 
 
-def load(name: str, dtype: str, tuning: Any, regularize: RegularizeConfig = NOTHING) -> Any:
-    """The causal LM called `name`, loaded as the settings `tuning` say, with its noise and dropout and what trains."""
+def load(
+    name: str, dtype: str, tuning: Any, regularize: RegularizeConfig = NOTHING, load: Callable[..., Any] = load_model
+) -> Any:
+    """The model called `name`, loaded as the settings `tuning` say, with its noise and dropout and what trains.
+
+    load: `load_model` for a causal LM, or what takes the same and gives another.
+    """
     method = module_of(tuning)
     options = method.load_options(tuning, weight_type(dtype)) if hasattr(method, "load_options") else {}
-    return method.apply(add_noise(load_model(name, dtype, **options), regularize), tuning)
+    return method.apply(add_noise(load(name, dtype, **options), regularize), tuning)
 
 
 def prepare(
-    accelerator: Accelerator, model: nn.Module, optim: OptimConfig, tuning: Any, regularize: RegularizeConfig
+    accelerator: Accelerator,
+    model: nn.Module,
+    optim: OptimConfig,
+    tuning: Any,
+    regularize: RegularizeConfig,
+    factors: Mapping[str, float] | None = None,
 ) -> tuple[Any, Any]:
     """Model and optimiser, both on the accelerator's terms, with the rates, penalties and averages that the settings say.
 
-    Call it before a checkpoint is loaded.
+    factors: of more weights' rates, by name. Call it before a checkpoint is loaded.
     """
-    optimizer = build_optimizer(model, optim, rate_factors(model, tuning))
+    optimizer = build_optimizer(model, optim, {**rate_factors(model, tuning), **(factors or {})})
     model, optimizer = prepared(accelerator, model, optimizer)
     attach(optimizer, regularize)
     return model, optimizer

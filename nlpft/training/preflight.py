@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from nlpft.config import module_of
 from nlpft.data import loader, store
 from nlpft.data.tokenizer import read_spec
 from nlpft.data.vocabulary import spec_hash
@@ -23,7 +24,8 @@ def check(cfg: Any) -> None:
     for name in ("eval_every", "patience", "seed"):
         if getattr(cfg, name) < 0:
             raise ConfigError(f"{name} {getattr(cfg, name)}: must be 0 or more")
-    loader.check(cfg.data)
+    data = module_of(cfg.data)
+    data.check(cfg.data)
     optim.check(cfg.optim)
     regularize.check(cfg.regularize)
     checkpoint.check(cfg.checkpoint)
@@ -34,6 +36,6 @@ def check(cfg: Any) -> None:
             f"model {cfg.model}: is an adapter; make whole weights of it first: nlpft merge {cfg.model} -o DIR"
         )
     tokenizer = spec_hash(read_spec(tokenizer_folder(cfg.model)))
-    for folder in filter(None, (cfg.data.train, cfg.data.eval)):
-        store.read(folder)
+    for folder in filter(None, (cfg.data.train, cfg.data.eval, getattr(cfg.data, "test", None))):
+        store.read(folder, data.NEEDS)
         loader.check_tokenizer(folder, tokenizer, cfg.model)

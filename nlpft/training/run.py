@@ -20,6 +20,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from torch import nn
 
+from nlpft.data.examples import Examples
 from nlpft.data.loader import PackedData, Share
 from nlpft.errors import Interrupted
 from nlpft.files import write_text
@@ -44,7 +45,7 @@ class Run:
     cfg: Any  # a recipe's settings: RunConfig, with data, tuning and objective
     model: nn.Module
     optimizer: Any
-    data: PackedData
+    data: PackedData | Examples
     score: tuple[StepLoss, Count]
     max_steps: int
     settings: StepSettings
@@ -112,7 +113,7 @@ def begin(
     cfg: Any,
     model: nn.Module,
     optimizer: Any,
-    data: PackedData,
+    data: PackedData | Examples,
     score: tuple[StepLoss, Count],
     max_steps: int,
     newest: Path | None,

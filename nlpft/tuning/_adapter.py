@@ -8,6 +8,8 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from nlpft.errors import ConfigError
+from nlpft.models.heads import head_modules
+from nlpft.models.kinds import of_config
 
 ALL_LINEAR = ("all-linear",)
 
@@ -38,13 +40,27 @@ def add(model: Any, config: Settings, **options: Any) -> Any:
         lora_dropout=config.dropout,
         target_modules="all-linear" if config.targets == ALL_LINEAR else list(config.targets),
         use_rslora=config.rslora,
-        task_type="CAUSAL_LM",
+        **_head(model),
         **options,
     )
     try:
         return peft.get_peft_model(model, settings)
     except ValueError as error:
         raise ConfigError(f"tuning.targets {' '.join(config.targets)}: {error}") from error
+
+
+def _head(model: Any) -> dict[str, Any]:
+    """PEFT's name for what the model does, and the modules of a head, which train as they are and are saved with the adapter."""
+    if not hasattr(model, "task"):
+        return {"task_type": _language_task(model.config)}
+    kind = "TOKEN_CLS" if model.task.kind == "tagging" else "SEQ_CLS"
+    return {"task_type": kind, "modules_to_save": head_modules(model)}
+
+
+def _language_task(config: Any) -> str | None:
+    """PEFT's name for what a language model does; it has none for guessing hidden tokens."""
+    kind = of_config(config)
+    return {"decoder": "CAUSAL_LM", "encoder-decoder": "SEQ_2_SEQ_LM"}.get(kind)
 
 
 def rate_factors(model: nn.Module, config: Settings) -> dict[str, float]:
@@ -75,8 +91,8 @@ def targeted(model: Any, targets: tuple[str, ...]) -> dict[str, tuple[int, int]]
     modules = dict(model.named_modules())
     sizes = {name: size for name, module in modules.items() if (size := matrix_size(module))}
     if targets == ALL_LINEAR:
-        head = model.get_output_embeddings()
-        skipped = {name for name in sizes if isinstance(modules[name], nn.Embedding) or modules[name] is head}
+        head, own = model.get_output_embeddings(), set(head_modules(model))
+        skipped = {n for n in sizes if isinstance(modules[n], nn.Embedding) or modules[n] is head or n in own}
         return {name: size for name, size in sizes.items() if name not in skipped}
     found = {target: [name for name in sizes if f".{name}".endswith(f".{target}")] for target in targets}
     missing = [target for target, names in found.items() if not names]

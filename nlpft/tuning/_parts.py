@@ -27,7 +27,9 @@ def matching(model: nn.Module, patterns: Sequence[str]) -> set[str]:
 
 
 def head_names(model: Any) -> set[str]:
-    """Names of the parameters of the output projection; tied ones are called as in the embeddings."""
+    """Names of the parameters of a head of nlpft.models.heads, else of the output projection; tied ones as in the embeddings."""
+    if getattr(model, "head_parameters", None):
+        return set(model.head_parameters)
     head = model.get_output_embeddings()
     if head is None:
         raise ConfigError(f"{type(model).__name__} has no output projection that could be trained")

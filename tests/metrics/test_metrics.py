@@ -1,11 +1,13 @@
 """Metrics give the numbers of the libraries whose names they bear, on random data, and load without a network."""
 
+import math
 import random
 
 import evaluate
 import pytest
 import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
+from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
 from nlpft import plugins
@@ -43,6 +45,20 @@ def labels(seed, classes=4, size=200):
     return [rng.randrange(classes) for _ in range(size)]
 
 
+def numbers(seed, size=50):
+    rng = random.Random(seed)
+    return [rng.random() for _ in range(size)]
+
+
+def probabilities(seed, classes=3, size=50):
+    rng = random.Random(seed)
+    return [[rng.random() for _ in range(classes)] for _ in range(size)]
+
+
+def one_hot(seed, classes=3, size=50):
+    return [[float(label == i) for i in range(classes)] for label in labels(seed, classes, size)]
+
+
 def texts(seed, size=40):
     rng = random.Random(seed)
     return [" ".join(rng.choices(WORDS, k=rng.randint(1, 14))) for _ in range(size)]
@@ -60,6 +76,36 @@ def test_accuracy_and_f1_are_scikit_learns():
     for average in ("macro", "micro", "weighted"):
         expected = sklearn_metrics.f1_score(true, said, average=average)
         assert compute("f1", said, true, average=average) == {"f1": pytest.approx(expected)}
+
+
+@pytest.mark.parametrize("average", ["macro", "micro", "weighted"])
+def test_precision_and_recall_are_scikit_learns(average):
+    said, true = labels(1), labels(2)
+    for name in ("precision", "recall"):
+        expected = getattr(sklearn_metrics, f"{name}_score")(true, said, average=average)
+        assert compute(name, said, true, average=average) == {name: pytest.approx(expected)}
+
+
+def test_matthews_correlation_is_scikit_learns():
+    said, true = labels(1), labels(2)
+    said[:100] = true[:100]
+    expected = sklearn_metrics.matthews_corrcoef(true, said)
+    assert compute("matthews_correlation", said, true) == {"matthews_correlation": pytest.approx(expected)}
+
+
+def test_numbers_are_scored_as_scikit_learn_and_scipy_do():
+    said, true = numbers(1), numbers(2)
+    assert compute("mse", said, true) == {"mse": pytest.approx(sklearn_metrics.mean_squared_error(true, said))}
+    assert compute("pearsonr", said, true) == {"pearsonr": pytest.approx(stats.pearsonr(true, said).statistic)}
+    assert math.isnan(compute("pearsonr", [1.0, 1.0], [1.0, 2.0])["pearsonr"])
+
+
+def test_roc_auc_is_scikit_learns_over_labels_that_tell():
+    said, true = probabilities(1), one_hot(2)
+    expected = sklearn_metrics.roc_auc_score(true, said)
+    assert compute("roc_auc", said, true) == {"roc_auc": pytest.approx(expected)}
+    with_empty = [[*row, 0.0] for row in true]
+    assert compute("roc_auc", [[*row, 0.5] for row in said], with_empty) == {"roc_auc": pytest.approx(expected)}
 
 
 def test_exact_match_counts_equal_texts():
@@ -110,7 +156,13 @@ def test_spans_by_hand():
 @pytest.mark.parametrize("name", plugins.names("metrics"))
 def test_evaluate_loads_the_same_file_without_a_network(name):
     module = plugins.load("metrics", name)
-    sample = {"text": (texts(1), texts(2)), "label": (labels(1), labels(2)), "tags": (tags(1), tags(2))}[module.KIND]
+    sample = {
+        "text": (texts(1), texts(2)),
+        "label": (labels(1), labels(2)),
+        "tags": (tags(1), tags(2)),
+        "number": (numbers(1), numbers(2)),
+        "probabilities": (probabilities(1), one_hot(2)),
+    }[module.KIND]
     loaded = evaluate.load(module.__file__)
     assert loaded.compute(predictions=sample[0], references=sample[1]) == compute(name, *sample)
     assert set(module.VALUES) <= compute(name, *sample).keys()

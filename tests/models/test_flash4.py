@@ -57,7 +57,7 @@ def test_it_is_attention_by_row_in_value_and_gradient(flash4, window, compiled):
     bounds = torch.tensor([0, 5, 6, 17], dtype=torch.int32)
     attend = torch.compile(flash4.attend, backend="aot_eager", fullgraph=True) if compiled else flash4.attend
     got = attend(q, k, v, bounds, bounds, 11, 11, None, window)
-    expected = attention._by_row(q, k, v, bounds, 11, None, window)
+    expected = attention._by_row(q, k, v, bounds, None, window, True, 0.0)
     torch.testing.assert_close(got, expected)
     weights = torch.randn_like(got)
     for one, other in zip(*(torch.autograd.grad((x * weights).sum(), (q, k, v)) for x in (got, expected)), strict=True):

@@ -1,0 +1,23 @@
+"""Share of what is a label that is said to be it, over labels, by scikit-learn; `average` as there."""
+
+from typing import Any
+
+import datasets
+import evaluate
+from sklearn.metrics import recall_score
+
+from nlpft.metrics._info import info
+
+KIND = "label"
+VALUES = ("recall",)
+
+
+class Metric(evaluate.Metric):
+    def _info(self) -> evaluate.MetricInfo:
+        return info(__doc__, datasets.Value("int32"))
+
+    def _compute(
+        self, predictions: list[int], references: list[int], labels: list[int] | None = None, average: str = "macro"
+    ) -> dict[str, Any]:
+        score = recall_score(references, predictions, labels=labels, average=average, zero_division=0)
+        return {"recall": float(score) if average else score}

@@ -1,0 +1,125 @@
+"""The one call of a model with a head, on rows without padding where that is exact, which is found out when a run starts."""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nlpft.errors import ModelError
+from nlpft.models import attention
+from nlpft.models.forward import distance
+from nlpft.models.heads import task_of, with_head
+from nlpft.types import Layout
+
+Batch = dict[str, Tensor]
+Build = Callable[
+    [Sequence[Sequence[int]], Layout], Batch
+]  # rows of token ids -> a batch, all of whose tokens are targets
+TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}  # share of the logits' size; rounding only
+ROUGH = 0.1  # in half precision
+
+
+def logits(model: nn.Module, batch: Batch) -> Tensor:
+    """Outputs of the head [targets, outputs] for a batch of `nlpft.data.examples`.
+
+    Packed ([1, time] with `cu_seqlens`): the body sees the rows without padding, each by itself, and the head only the features
+    at `positions` [targets], as rows of one token. Padded ([rows, time] with `attention_mask`): the model's own forward.
+    """
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
+    if "cu_seqlens" not in batch:
+        found = model(**inputs).logits
+        return found.flatten(0, 1)[batch["positions"]] if found.ndim == 3 else found
+    body = with_head(model).base_model
+    with _packed(body, batch):
+        read = batch["input_ids"][0, batch["positions"]][:, None]
+        # position_ids: NEFTune's hook on the body looks there for where rows begin.
+        return model(input_ids=read, position_ids=batch["position_ids"]).logits.flatten(0, -2)
+
+
+@contextlib.contextmanager
+def _packed(body: Any, batch: Batch) -> Iterator[None]:
+    """Within it `body` answers any call with the features of `batch` at its positions, [targets, 1, width].
+
+    In the body's place, so that the call goes through whatever wraps the model, and its own head follows.
+    """
+    inherited = "forward" not in vars(body)
+    compute = body.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        inputs = {name: batch[name] for name in ("input_ids", "position_ids", "token_type_ids") if name in batch}
+        bounds, longest = batch["cu_seqlens"], int(batch["max_seqlen"])
+        rows = {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": longest, "max_length_k": longest}
+        output = compute(**inputs, **rows, return_dict=True)
+        read = output.last_hidden_state[0, batch["positions"]][:, None]
+        output.last_hidden_state = read
+        if getattr(body, "pooler", None) is not None:
+            output.pooler_output = body.pooler(read)
+        return output
+
+    body.forward = forward
+    try:
+        yield
+    finally:
+        if inherited:
+            del body.forward
+        else:
+            body.forward = compute
+
+
+@torch.no_grad()
+def choose(model: Any, build: Build) -> Layout:
+    """The fastest layout in which `model` gives the logits that it gives for each row alone, tried on two rows of random tokens.
+
+    model: on its device. Packed where its attention is `varlen` and the logits agree; else padded, by torch's SDPA: the model's
+    attention is set so. Raises ModelError where not even that agrees.
+    """
+    own, training = with_head(model), model.training
+    model.eval()
+    pad = own.config.get_text_config().pad_token_id or 0
+    types = getattr(own.config, "type_vocab_size", 0) > 1
+    rows = _probe(own, pad)
+    reads: tuple[Any, ...] = ("labelled",) if task_of(model).kind == "tagging" else ("first", "last")
+    with attention.plain(own):
+        alone = torch.cat([_alone(model, row) for row in rows])
+    try:
+        if attention.implementation(own) == attention.NAME:
+            for read, first in itertools.product(reads, (0, pad + 1)):
+                layout = Layout(True, read, first, pad, types)
+                if _agrees(model, layout, build, rows, alone):
+                    return layout
+            own.set_attn_implementation(attention.PLAIN)
+        layout = Layout(False, reads[0], 0, pad, types)
+        if _agrees(model, layout, build, rows, alone):
+            return layout
+    finally:
+        model.train(training)
+    raise ModelError(
+        f"{type(own).__name__}: its logits of a text depend on the other texts of a batch; take another model"
+    )
+
+
+def _agrees(model: Any, layout: Layout, build: Build, rows: list[Tensor], alone: Tensor) -> bool:
+    made = build([row.tolist() for row in rows], layout)
+    batch = {name: x.to(alone.device) if x.ndim else x for name, x in made.items()}
+    try:
+        found = logits(model, batch)
+    except (TypeError, IndexError, RuntimeError, ModelError):  # an architecture that takes no such call
+        return False
+    allowed = TOLERANCE.get(next(model.parameters()).dtype, ROUGH)
+    return found.shape == alone.shape and distance(found, alone) <= allowed
+
+
+def _alone(model: Any, row: Tensor) -> Tensor:
+    found = model(input_ids=row[None]).logits
+    return found.flatten(0, -2)
+
+
+def _probe(model: Any, pad: int) -> list[Tensor]:
+    """Two rows of random tokens, none of them the padding."""
+    size, device = model.config.get_text_config().vocab_size, next(model.parameters()).device
+    draw = torch.Generator().manual_seed(0)
+    tokens = (pad + 1 + torch.randint(0, size - 1, (24,), generator=draw)) % size
+    return [tokens[:10].to(device), tokens[10:].to(device)]
