@@ -1,9 +1,10 @@
-"""recipes/classify.py and tag.py: pinned by exact losses, the same however a step is cut, scored, and good for `nlpft predict`."""
+"""recipes/classify.py and tag.py: pinned by exact losses, equal however a step is cut, scored, and good for `nlpft predict`."""
 
 import csv
 import json
 
 import classify
+import processes
 import pytest
 import tag
 import tiny_heads
@@ -94,6 +95,19 @@ def test_a_resumed_run_ends_in_the_same_weights(tmp_path, bert, labels, monkeypa
     assert all(one[name].equal(other[name]) for name in one)
 
 
+def on_processes(bert, data, run):
+    train(classify, run, bert, data, **{"data.tokens_per_micro_batch": 20, "data.test": data / "test"})
+
+
+def test_two_processes_compute_what_one_does(tmp_path, bert, labels):
+    on_processes(bert, labels, tmp_path / "one")
+    processes.run(on_processes, 2, bert, labels, tmp_path / "two")
+    one, two = ([json.loads(x) for x in (tmp_path / run / "metrics.jsonl").open()] for run in ("one", "two"))
+    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
+    scores = [json.loads((tmp_path / run / "eval/test/results.json").read_text())["results"] for run in ("one", "two")]
+    assert scores[0]["classification"] == pytest.approx(scores[1]["classification"], rel=1e-4)
+
+
 def test_the_best_by_a_named_measure_is_what_is_saved_and_scored(tmp_path, bert, labels):
     more = {"eval_every": 1, "best": "accuracy", "data.test": labels / "test", "max_steps": 12}
     lines = train(classify, tmp_path / "run", bert, labels, **more)
@@ -144,7 +158,7 @@ def test_predict_tags_every_word(tmp_path, bert, tags):
 
 def test_a_decoder_takes_a_head_too(tmp_path, tiny_folder):
     data = tiny_heads.classified(tmp_path, tiny_folder)
-    found = train(classify, tmp_path / "run", tiny_folder, data, **{"max_steps": 40})
+    found = train(classify, tmp_path / "run", tiny_folder, data, max_steps=40)
     assert losses(found)[-1] < 0.5 * losses(found)[0]
     assert heads.task_of(heads.trained_head(str(tmp_path / "run/model"))).labels == ("no", "yes")
 
