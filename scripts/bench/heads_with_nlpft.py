@@ -35,14 +35,19 @@ def main() -> None:
 
 
 def timed(attended: Any, took: dict[str, float]) -> Any:
-    """`attended`, which notes the seconds of the clock and of the processors from the first step to the last one's checkpoint."""
+    """`attended`, which notes seconds of the clock and of the processors from the first step to behind the last one."""
 
     @contextlib.contextmanager
     def measured(run: Any) -> Iterator[Any]:
         clock, computing = time.perf_counter(), time.process_time()
+
+        def noted(steps: Iterator[Any]) -> Iterator[Any]:
+            for step in steps:
+                took.update(seconds=time.perf_counter() - clock, computing=time.process_time() - computing)
+                yield step
+
         with attended(run) as steps:
-            yield steps
-        took.update(seconds=time.perf_counter() - clock, computing=time.process_time() - computing)
+            yield noted(steps)
 
     return measured
 
