@@ -5,7 +5,7 @@ accelerate launch recipes/tag.py --model MODEL --data.train data/mine/train --da
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from nlpft.data import examples, store
 from nlpft.data.example_batch import batch_of
 from nlpft.data.examples import Examples, ExamplesConfig
 from nlpft.evaluation import head_scores
-from nlpft.models.compute import ComputeConfig, prepare
+from nlpft.models.compute import prepare
 from nlpft.models.head_forward import choose
 from nlpft.models.heads import HeadConfig, facts, new_head, rate_factors, train_head
 from nlpft.models.load import context, load_tokenizer, save_model, weight_type
@@ -42,7 +42,6 @@ class Config(RunConfig):
     data: ExamplesConfig = ExamplesConfig()
     head: HeadConfig = HeadConfig()
     optim: OptimConfig = OptimConfig(lr=1e-4, weight_decay=0.01, schedule="linear", warmup=0.1)
-    compute: ComputeConfig = ComputeConfig(compile=False)
     tuning: Any = plugin("tuning", "full")
     objective: Any = plugin("objectives", "tagging")
 
@@ -60,7 +59,8 @@ def main(cfg: Config) -> Best:
     head_scores.check(cfg.best, task)
     load = partial(new_head, task=task, config=cfg.head)
     model = train_head(method.load(cfg.model, cfg.dtype, cfg.tuning, cfg.regularize, load))
-    model = prepare(trainable_in_float32(model), cfg.compute, accelerator.device, weight_type(cfg.dtype))
+    compute = replace(cfg.compute, compile=cfg.compute.compile or False)  # no two batches have one shape
+    model = prepare(trainable_in_float32(model), compute, accelerator.device, weight_type(cfg.dtype))
     rates = rate_factors(model, cfg.head)
     model, optimizer = method.prepare(accelerator, model, cfg.optim, cfg.tuning, cfg.regularize, rates)
     score = method.score(cfg.objective, model)

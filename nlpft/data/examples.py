@@ -18,7 +18,7 @@ from torch import Tensor
 from nlpft.data import store
 from nlpft.data.example_batch import batch_of
 from nlpft.data.loader import Share
-from nlpft.errors import ConfigError, DataError
+from nlpft.errors import ConfigError, DataError, some
 from nlpft.types import IGNORE, Layout, Task
 
 NEEDS = ("input_ids",)  # columns of a dataset; and target or labels, as its facts say
@@ -163,12 +163,20 @@ def task(folder: Path) -> Task:
 
 
 def check(config: ExamplesConfig) -> None:
-    """Raise ConfigError for settings that no data could satisfy."""
+    """Raise ConfigError for settings that no data could satisfy, and for datasets whose labels are not the same."""
     for name in ("rows_per_step", "tokens_per_micro_batch"):
         if getattr(config, name) < 1:
             raise ConfigError(f"data.{name} {getattr(config, name)}: must be at least 1")
     if config.train == Path():
         raise ConfigError("data.train is not set: give the folder that `nlpft label FILES -o FOLDER` wrote")
+    learnt = task(config.train)
+    for folder in filter(None, (config.eval, config.test)):
+        other = task(folder)
+        if (other.kind, other.labels) != (learnt.kind, learnt.labels):
+            raise ConfigError(
+                f"{folder}: its labels ({other.kind}: {some(other.labels, 5)}) are not those of {config.train} ({learnt.kind}: "
+                f"{some(learnt.labels, 5)}); make both by one call: nlpft label train=FILE eval=FILE -o FOLDER"
+            )
 
 
 def _flat(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import gather_object
 from scipy.special import expit, log_softmax
 from torch import nn
@@ -37,7 +37,9 @@ class Scored(NamedTuple):
 
 
 @torch.no_grad()
-def outputs(accelerator: Accelerator, model: nn.Module, data: Examples, config: ExamplesConfig) -> Scored:
+def outputs(
+    accelerator: Accelerator | PartialState, model: nn.Module, data: Examples, config: ExamplesConfig
+) -> Scored:
     """The outputs for all rows of `data`, computed by all processes, the same in each."""
     share = Share(accelerator.process_index, accelerator.num_processes)
     model.eval()

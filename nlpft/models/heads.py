@@ -158,10 +158,11 @@ def _begin_anew(model: Any, names: set[str]) -> None:
 
 def _init(model: Any, names: set[str], how: str) -> None:
     """Fill the new matrices called `names`, and set their biases to zero, where that is not the architecture's own way."""
-    draw = {"xavier": nn.init.xavier_uniform_, "he": nn.init.kaiming_uniform_}.get(how)
+    if how == "architecture":
+        return
+    draw = nn.init.xavier_uniform_ if how == "xavier" else nn.init.kaiming_uniform_
     for weight in map(model.get_parameter, sorted(names)):
-        if draw is not None:
-            (draw if weight.ndim == 2 else nn.init.zeros_)(weight)
+        draw(weight) if weight.ndim == 2 else nn.init.zeros_(weight)
 
 
 def _set_dropout(model: Any, share: float | None) -> None:

@@ -126,6 +126,14 @@ def test_a_dataset_says_its_task(tmp_path):
     assert task(tiny_heads.tagged(tmp_path / "bert", bert) / "train").labels[0] == "O"
 
 
+def test_datasets_with_other_labels_are_refused(tmp_path):
+    bert = tiny_heads.save_bert(tmp_path / "bert")
+    yes_no, tags = tiny_heads.classified(tmp_path, bert), tiny_heads.tagged(tmp_path / "bert", bert)
+    check(ExamplesConfig(train=yes_no / "train", eval=yes_no / "eval", test=yes_no / "test"))
+    with pytest.raises(ConfigError, match=r"are not those of .*single_label_classification: no, yes"):
+        check(ExamplesConfig(train=yes_no / "train", eval=tags / "eval"))
+
+
 def test_settings_that_no_data_could_satisfy_are_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"data\.rows_per_step 0"):
         check(ExamplesConfig(train=tmp_path, rows_per_step=0))

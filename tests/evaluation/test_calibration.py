@@ -18,6 +18,10 @@ def test_certainty_falls_into_the_last_bin():
     assert reliability(np.array([[1.0, 0.0]]), np.array([0]), bins=10)[0].low == 0.9
 
 
+def test_a_confidence_at_a_border_belongs_below_it():
+    assert reliability(np.array([[0.5, 0.5]]), np.array([0]), bins=2)[0].high == 0.5
+
+
 @pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
 def test_the_temperature_undoes_a_scale_of_logits(scale):
     draw = np.random.default_rng(0)

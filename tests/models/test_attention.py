@@ -3,6 +3,7 @@
 import pytest
 import tiny
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import MistralConfig, MistralForCausalLM
 
 from nlpft.errors import ModelError
@@ -72,12 +73,35 @@ def test_varlen_refuses_what_it_does_not_compute():
         attention.varlen(
             torch.nn.Linear(1, 1), q, q, q, cu_seq_lens_q=torch.tensor([0, 3]), max_length_q=3, softcap=5.0
         )
-    with pytest.raises(ModelError, match="attention dropout"):
-        attention.varlen(
-            torch.nn.Linear(1, 1), q, q, q, cu_seq_lens_q=torch.tensor([0, 3]), max_length_q=3, dropout=0.1
-        )
+    with FakeTensorMode():
+        on_gpu = torch.empty(1, 2, 3, 8, device="cuda")
+        rows = {"cu_seq_lens_q": torch.empty(2, device="cuda"), "max_length_q": 3}
+        with pytest.raises(ModelError, match="attention dropout"):
+            attention.varlen(torch.nn.Linear(1, 1), on_gpu, on_gpu, on_gpu, **rows, dropout=0.1)
     with pytest.raises(ModelError, match="in place of cu_seqlens"):
         attention.varlen(torch.nn.Linear(1, 1), q, q, q)
+
+
+def test_weights_are_dropped_on_the_cpu():
+    q, rows = torch.zeros(1, 2, 40, 8), {"cu_seq_lens_q": torch.tensor([0, 40]), "max_length_q": 40, "is_causal": False}
+    ones = torch.ones_like(q)
+    found = torch.stack(
+        [attention.varlen(torch.nn.Linear(1, 1), q, q, ones, **rows, dropout=0.5)[0] for _ in range(50)]
+    )
+    assert found.std() > 0.05
+    assert found.mean() == pytest.approx(1, abs=0.02)
+    assert torch.allclose(attention.varlen(torch.nn.Linear(1, 1), q, q, ones, **rows)[0], torch.ones(1))
+
+
+def test_a_window_in_both_directions_is_that_of_a_mask():
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 1, 2, 9, 8).unbind()
+    rows = {"cu_seq_lens_q": torch.tensor([0, 9]), "max_length_q": 9, "is_causal": False}
+    near = (torch.arange(9)[:, None] - torch.arange(9)).abs() < 3
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, near).transpose(1, 2)
+    assert torch.allclose(
+        attention.varlen(torch.nn.Linear(1, 1), q, k, v, **rows, sliding_window=3)[0], expected, atol=1e-6
+    )
 
 
 def test_the_choice_is_what_serves_the_model():

@@ -64,6 +64,20 @@ def roles(rows: Sequence[Mapping[str, Any]], own: LabelColumns, task: str, name:
     return Roles(text, pair, label)
 
 
+def inputs(rows: Sequence[Mapping[str, Any]], own: LabelColumns, task: str, name: str) -> Roles:
+    """The columns of text, or of words, of rows that need no label. Raises DataError as `roles` does."""
+    known = list(dict.fromkeys(key for row in rows[:LOOKED_AT] for key in row))
+    _check(own, known, name)
+    words, _ = _words(own, known, rows)
+    if task == "tag" and words:
+        return Roles(words=words)
+    text, pair = _texts(own, known)
+    text = text or _long(rows, [key for key in known if key != pair]) or tuple(known if len(known) == 1 else ())
+    if not text:
+        raise DataError(f"{name}: no column of texts; name it by --columns.text; its columns: {_list(known)}")
+    return Roles(text, pair)
+
+
 def _check(own: LabelColumns, known: Sequence[str], name: str) -> None:
     """Raise DataError for a name that no column has."""
     for role in ("text", "pair", "label", "words", "tags"):
