@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nlpft.errors import ModelError
+from nlpft.errors import ConfigError, ModelError
 from nlpft.models import attention
 from nlpft.models.forward import distance
 from nlpft.models.heads import task_of, with_head
@@ -89,16 +89,27 @@ def choose(model: Any, build: Build) -> Layout:
             for read, first in itertools.product(reads, (0, pad + 1)):
                 layout = Layout(True, read, first, pad, types)
                 if _agrees(model, layout, build, rows, alone):
-                    return layout
+                    return _with_noise(own, layout)
             own.set_attn_implementation(attention.PLAIN)
         layout = Layout(False, reads[0], 0, pad, types)
         if _agrees(model, layout, build, rows, alone):
-            return layout
+            return _with_noise(own, layout)
     finally:
         model.train(training)
     raise ModelError(
         f"{type(own).__name__}: its logits of a text depend on the other texts of a batch; take another model"
     )
+
+
+def _with_noise(model: Any, layout: Layout) -> Layout:
+    """`layout`. Raises ConfigError where the embeddings are to have noise that it does not tell the rows' lengths of."""
+    noisy = hasattr(model.get_input_embeddings(), "noise_alpha")
+    if noisy and not (layout.packed and layout.first_position == 0):
+        raise ConfigError(
+            f"regularize.neftune: {type(model).__name__} takes no packed rows whose positions begin at 0, by which the noise "
+            "finds a row's length; leave it unset"
+        )
+    return layout
 
 
 def _agrees(model: Any, layout: Layout, build: Build, rows: list[Tensor], alone: Tensor) -> bool:

@@ -164,6 +164,14 @@ def test_a_decoder_takes_a_head_too(tmp_path, tiny_folder):
     assert heads.task_of(heads.trained_head(str(tmp_path / "run/model"))).labels == ("no", "yes")
 
 
+def test_noise_on_embeddings_is_drawn_or_refused(tmp_path, bert, labels):
+    plain = losses(train(classify, tmp_path / "plain", bert, labels, max_steps=1))
+    noisy = losses(train(classify, tmp_path / "noisy", bert, labels, **{"max_steps": 1, "regularize.neftune": 50.0}))
+    assert noisy != pytest.approx(plain, rel=1e-3)
+    with pytest.raises(ConfigError, match=r"regularize\.neftune: BertForSequenceClassification"):
+        train(classify, tmp_path / "x", bert, labels, **{"regularize.neftune": 5.0, "compute.attention": "sdpa"})
+
+
 def test_a_policy_chooses_by_rows_and_says_why(bert, labels):
     few, some, many = (policy.by_rows(rows, 6) for rows in (60, 500, 5000))
     assert (few.tuning.name, some.tuning.name, some.tuning.train_last, many.tuning.name) == (
