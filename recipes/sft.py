@@ -16,7 +16,7 @@ from nlpft.models.compute import compiles, prepare
 from nlpft.models.forward import check_isolation
 from nlpft.models.load import context, load_tokenizer, save_model, weight_type
 from nlpft.rundir import RunDir
-from nlpft.training import checkpoint, fit, method, preflight, regularize
+from nlpft.training import checkpoint, fit, method, preflight, pretraining, regularize
 from nlpft.training.loop import evaluate_loss, to_device
 from nlpft.training.optim import trainable_in_float32
 from nlpft.training.run import accelerator_for, attended, begin
@@ -38,6 +38,7 @@ def main(cfg: Config) -> Best:
     folder = RunDir(cfg.output_dir)
     newest = checkpoint.to_resume(folder, cfg)
     preflight.check(cfg)
+    pretraining.check_kind(cfg.objective, "decoder")
     accelerator = accelerator_for(cfg)
 
     # model: pretrained weights, which of them train, and what they are scored by

@@ -15,13 +15,13 @@ from rich.console import Console
 from rich.table import Table
 
 from nlpft import cli, config
-from nlpft.commands.compare import legend
 from nlpft.commands.compare import table as compared
 from nlpft.config import module_of
 from nlpft.data import store
 from nlpft.errors import ConfigError
 from nlpft.evaluation import row_losses
-from nlpft.evaluation.compare import compare
+from nlpft.evaluation.compare import Settings, compare
+from nlpft.evaluation.tables import legend
 from nlpft.models import kinds
 from nlpft.recipes_dir import recipe_names
 from nlpft.training import stages
@@ -69,7 +69,7 @@ def main(cfg: Config) -> dict[str, Any]:
         if cfg.general:
             retained(manifest, first, start, done, cfg.general)
     if alone:
-        found = compare(row_losses.of_run(alone[0].cfg), row_losses.of_run(second.cfg), cfg.confidence)
+        found = compare(row_losses.of_run(alone[0].cfg), row_losses.of_run(second.cfg), Settings(cfg.confidence))
         stages.note(manifest, gain=[asdict(comparison) | {"verdict": comparison.verdict} for comparison in found])
         say(compared(found, "fine-tuned alone", "in two stages"), legend(cfg.confidence), sep="\n")
     known = stages.read(manifest)

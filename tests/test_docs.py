@@ -34,11 +34,18 @@ def test_your_own_data_runs_from_file_to_report(tmp_path, tiny_folder, monkeypat
     tiny.write_json(tmp_path / "heldout.json", rows[:4])
     nlpft_commands = [command for command in COMMANDS[3:] if command]
     assert [shlex.split(c)[:2] for c in nlpft_commands] == [
-        ["nlpft", name] for name in ("convert", "inspect", "train", "eval", "eval", "compare", "convert")
+        ["nlpft", name]
+        for name in ("convert", "inspect", "train", "eval", "eval", "compare", "label", "train", "predict", "convert")
     ]
+    labelled = [
+        f"{text} {n}\t{label}" for n in range(12) for text, label in (("good word", "yes"), ("bad reply", "no"))
+    ]
+    for name in ("train", "dev", "test", "new"):
+        lines = [f"{line} {name}" if name == "x" else line.replace("\t", f" {name}\t") for line in labelled]
+        (tmp_path / f"{name}.tsv").write_text("\n".join(["text\tlabel", *lines]) + "\n")
     talk = [{"who": "user", "text": "word"}, {"who": "tutor", "text": "reply"}]
     tiny.write_jsonl(tmp_path / "talks.jsonl", [{"dialog": talk}])
-    own = {"smollm2-135m": str(tiny_folder)}
+    own = {"smollm2-135m": str(tiny_folder), "MODEL": str(tiny_folder)}
     for command in [*nlpft_commands, *PROSE_COMMANDS]:
         words = [own.get(word, word) for word in shlex.split(command)[1:]]
         if words[0] in ("train", "convert"):  # the default model is not the tiny one

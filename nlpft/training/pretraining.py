@@ -56,8 +56,16 @@ def kind_of(objective: Any) -> kinds.Name:
     module = module_of(objective)
     if not hasattr(module, "KIND"):
         known = ", ".join(name for kind in kinds.KINDS.values() for name in kind.objectives)
-        raise ConfigError(f"objective.name {objective.name}: is not one of pretraining; those are {known}")
+        raise ConfigError(
+            f"objective.name {objective.name}: is for heads (recipes classify, tag), not for a language model; those are {known}"
+        )
     return module.KIND
+
+
+def check_kind(objective: Any, kind: kinds.Name) -> None:
+    """Raise ConfigError where `objective` is for another kind of model than the recipe trains."""
+    if kind_of(objective) != kind:
+        raise ConfigError(f"objective.name {objective.name}: trains no {kind}; recipes/pretrain.py takes it")
 
 
 def check_size(data: PackedData) -> None:

@@ -345,3 +345,11 @@ def apply(model, config):
     weights = trained(tmp_path / "run")
     assert weights
     assert all("norm" in key for key in weights)
+
+
+@pytest.mark.parametrize(("name", "said"), [("masked_lm", "trains no decoder"), ("classification", "is for heads")])
+def test_an_objective_of_other_models_is_refused(name, said, tmp_path, tiny_folder, dataset):
+    cfg = config.parse(sft.Config, words(tmp_path / "run", tiny_folder, dataset, "--objective.name", name))
+    with pytest.raises(ConfigError, match=f"objective.name {name}: {said}"):
+        sft.main(cfg)
+    assert not (tmp_path / "run").exists()
