@@ -102,15 +102,15 @@ def _by_row(
 def _groups(lengths: list[int]) -> list[list[int]]:
     """Neighbours in `lengths` that are computed together: to fill them up to the longest costs less than more calls."""
     groups: list[list[int]] = []
-    longest = scores = 0  # of the last group; scores: those that are wanted
+    longest = 0  # of the last group
     for length in lengths:
-        size, wanted = max(longest, length), scores + length**2
-        if groups and (len(groups[-1]) + 1) * size**2 - wanted <= CALL * len(groups[-1]):
+        size, rows = max(longest, length), len(groups[-1]) if groups else 0
+        if groups and (rows + 1) * size**2 - rows * longest**2 - length**2 <= CALL:
             groups[-1].append(length)
-            longest, scores = size, wanted
+            longest = size
         else:
             groups.append([length])
-            longest, scores = length, length**2
+            longest = length
     return groups
 
 

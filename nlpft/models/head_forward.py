@@ -1,6 +1,7 @@
 """The one call of a model with a head, on rows without padding where that is exact, which is found out when a run starts."""
 
 import contextlib
+import inspect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from nlpft.errors import ConfigError, ModelError
 from nlpft.models import attention
+from nlpft.models.blocks import blocks
 from nlpft.models.forward import distance
 from nlpft.models.heads import task_of, with_head
 from nlpft.types import Layout
@@ -20,6 +22,10 @@ Build = Callable[
 ]  # rows of token ids -> a batch, all of whose tokens are targets
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}  # share of the logits' size; rounding only
 ROUGH = 0.1  # in half precision
+BERT_OUTPUT = [
+    "hidden_states",
+    "input_tensor",
+]  # what follows the attention: its projection, and the sum with the block's input
 
 
 def logits(model: nn.Module, batch: Batch) -> Tensor:
@@ -52,8 +58,10 @@ def _packed(body: Any, batch: Batch) -> Iterator[None]:
         inputs = {name: batch[name] for name in ("input_ids", "position_ids", "token_type_ids") if name in batch}
         bounds, longest = batch["cu_seqlens"], int(batch["max_seqlen"])
         rows = {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": longest, "max_length_k": longest}
-        output = compute(**inputs, **rows, return_dict=True)
-        read = output.last_hidden_state[0, batch["positions"]][:, None]
+        with _read_alone(body, batch["positions"]) as alone:
+            output = compute(**inputs, **rows, return_dict=True)
+        features = output.last_hidden_state[0]
+        read = (features if alone else features[batch["positions"]])[:, None]
         output.last_hidden_state = read
         if getattr(body, "pooler", None) is not None:
             output.pooler_output = body.pooler(read)
@@ -67,6 +75,25 @@ def _packed(body: Any, batch: Batch) -> Iterator[None]:
             del body.forward
         else:
             body.forward = compute
+
+
+@contextlib.contextmanager
+def _read_alone(body: Any, positions: Tensor) -> Iterator[bool]:
+    """Within it the last block of `body` computes, behind its attention, the tokens at `positions` alone, and gives only those.
+
+    Yields whether it does: in architectures of BERT's kind, where no compiler and no second forward pass would be in the way.
+    """
+    block = blocks(body)[-1]
+    part = getattr(getattr(block, "attention", None), "output", None)
+    again = "forward" in vars(block) or getattr(block, "gradient_checkpointing", False)
+    if again or not isinstance(part, nn.Module) or list(inspect.signature(part.forward).parameters) != BERT_OUTPUT:
+        yield False
+        return
+    hook = part.register_forward_pre_hook(lambda _, args: tuple(x[0].index_select(0, positions)[None] for x in args))
+    try:
+        yield True
+    finally:
+        hook.remove()
 
 
 @torch.no_grad()
