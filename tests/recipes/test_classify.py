@@ -14,7 +14,7 @@ from nlpft import cli, config
 from nlpft.errors import ConfigError, Interrupted
 from nlpft.evaluation import compare
 from nlpft.models import heads
-from nlpft.training import checkpoint, policy
+from nlpft.training import checkpoint, policy, preflight
 
 
 @pytest.fixture(scope="module")
@@ -198,3 +198,8 @@ def test_data_of_the_other_task_or_an_unknown_measure_is_refused(tmp_path, bert,
         train(classify, tmp_path / "b", bert, labels, best="acuracy")
     assert not (tmp_path / "a").exists()
     assert not (tmp_path / "b").exists()
+
+
+def test_a_trial_of_packs_is_refused_where_there_are_none():
+    with pytest.raises(ConfigError, match="preflight: tries the largest micro-batch of packs"):
+        preflight.check(classify.Config(preflight=True))
