@@ -70,13 +70,16 @@ def _packed(body: Any, batch: Batch) -> Iterator[None]:
 
 
 @torch.no_grad()
-def choose(model: Any, build: Build) -> Layout:
+def choose(model: Any, build: Build, computes: torch.dtype | None = None) -> Layout:
     """The fastest layout in which `model` gives the logits that it gives for each row alone, tried on two rows of random tokens.
 
-    model: on its device. Packed where its attention is `varlen` and the logits agree; else padded, by torch's SDPA: the model's
-    attention is set so. Raises ModelError where not even that agrees.
+    model: on its device. computes: the type of its products, where that is not its weights': masters in float32 under autocast
+    are multiplied in bfloat16, and agree as far as that goes.
+    Packed where its attention is `varlen` and the logits agree; else padded, by torch's SDPA: the model's attention is set so.
+    Raises ModelError where not even that agrees.
     """
     own, training = with_head(model), model.training
+    allowed = TOLERANCE.get(computes or next(model.parameters()).dtype, ROUGH)
     model.eval()
     pad = own.config.get_text_config().pad_token_id or 0
     types = getattr(own.config, "type_vocab_size", 0) > 1
@@ -88,11 +91,11 @@ def choose(model: Any, build: Build) -> Layout:
         if attention.implementation(own) == attention.NAME:
             for read, first in itertools.product(reads, (0, pad + 1)):
                 layout = Layout(True, read, first, pad, types)
-                if _agrees(model, layout, build, rows, alone):
+                if _agrees(model, layout, build, rows, alone, allowed):
                     return _with_noise(own, layout)
             own.set_attn_implementation(attention.PLAIN)
         layout = Layout(False, reads[0], 0, pad, types)
-        if _agrees(model, layout, build, rows, alone):
+        if _agrees(model, layout, build, rows, alone, allowed):
             return _with_noise(own, layout)
     finally:
         model.train(training)
@@ -112,14 +115,13 @@ def _with_noise(model: Any, layout: Layout) -> Layout:
     return layout
 
 
-def _agrees(model: Any, layout: Layout, build: Build, rows: list[Tensor], alone: Tensor) -> bool:
+def _agrees(model: Any, layout: Layout, build: Build, rows: list[Tensor], alone: Tensor, allowed: float) -> bool:
     made = build([row.tolist() for row in rows], layout)
     batch = {name: x.to(alone.device) if x.ndim else x for name, x in made.items()}
     try:
         found = logits(model, batch)
     except (TypeError, IndexError, RuntimeError, ModelError):  # an architecture that takes no such call
         return False
-    allowed = TOLERANCE.get(next(model.parameters()).dtype, ROUGH)
     return found.shape == alone.shape and distance(found, alone) <= allowed
 
 
