@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -17,11 +18,15 @@ from torch import Tensor
 
 from nlpft.data import store
 from nlpft.data.example_batch import batch_of
+from nlpft.data.labelled.labels import SINGLE
+from nlpft.data.labelled.sampling import oversampled, undersampled
+from nlpft.data.labelled.table import TAGGING
 from nlpft.data.loader import Share
 from nlpft.errors import ConfigError, DataError, some
 from nlpft.types import IGNORE, Layout, Task
 
 NEEDS = ("input_ids",)  # columns of a dataset; and target or labels, as its facts say
+RESAMPLED = {"over": oversampled, "under": undersampled}
 NEAR = 0.8  # of a padded batch's width: a shorter row begins a batch of its own
 
 
@@ -38,6 +43,12 @@ class ExamplesConfig:
     tokens_per_micro_batch: int = 4096
     """Tokens that one process computes at once, at most (a longer row is computed alone); lower it if memory is short: the
     result stays the same."""
+    sampling: Literal["all", "over", "under", "smote"] = "all"
+    """Which rows an epoch of training has: all; over: those of rarer labels again until each has as many as the most frequent
+    one; under: of each label as many as the rarest has, others in each epoch; smote: as over, by features between those of
+    neighbours (Chawla et al. 2002), which asks for features once. Leave objective.class_weights at none with it."""
+    features: Literal["each_step", "once"] = "each_step"
+    """once: what the body makes of each row of data.train is computed before training, without dropout; only a head can train."""
 
 
 class Examples:
@@ -72,12 +83,14 @@ class Examples:
             return [f"row {row}" for row in rows]
         return self.table.column("source").take(pa.array(rows, pa.int64())).to_pylist()
 
-    def order(self, seed: int, epoch: int) -> np.ndarray:
-        """The rows in the order in which an epoch sees them, each once."""
-        return np.random.default_rng((seed, epoch)).permutation(len(self))
+    def order(self, config: ExamplesConfig, seed: int, epoch: int) -> np.ndarray:
+        """The rows in the order in which an epoch sees them: each once, or as often as `config.sampling` says."""
+        resampled = RESAMPLED.get(config.sampling)
+        rows = np.arange(len(self)) if resampled is None else resampled(self.targets, (seed, epoch))
+        return np.random.default_rng((seed, epoch)).permutation(rows)
 
     def steps_per_epoch(self, config: ExamplesConfig) -> int:
-        return math.ceil(len(self) / config.rows_per_step)
+        return math.ceil(len(self.order(config, 0, 0)) / config.rows_per_step)  # equally many in every epoch
 
     def steps(
         self, config: ExamplesConfig, seed: int, share: Share, first_step: int = 0
@@ -88,7 +101,7 @@ class Examples:
         """
         first_epoch, skip = divmod(first_step, self.steps_per_epoch(config))
         for epoch in itertools.count(first_epoch):
-            order, size = self.order(seed, epoch), config.rows_per_step
+            order, size = self.order(config, seed, epoch), config.rows_per_step
             for start in range(skip * size, len(order), size):
                 yield [batch for _, batch in self.micro_batches(order[start : start + size], config, share)]
             skip = 0
@@ -125,7 +138,7 @@ class Examples:
         """Places of the rows of optimiser step `step` (from 1) in the micro-batches that `micro` numbers over all processes."""
         epoch, number = divmod(step - 1, self.steps_per_epoch(config))
         start = number * config.rows_per_step
-        rows = self.order(seed, epoch)[start : start + config.rows_per_step]
+        rows = self.order(config, seed, epoch)[start : start + config.rows_per_step]
         parts = self.cut(rows, config.tokens_per_micro_batch, processes)
         return self.places([row for n in micro for row in parts[n]])
 
@@ -170,6 +183,7 @@ def check(config: ExamplesConfig) -> None:
     if config.train == Path():
         raise ConfigError("data.train is not set: give the folder that `nlpft label FILES -o FOLDER` wrote")
     learnt = task(config.train)
+    _check_task(config, learnt)
     for folder in filter(None, (config.eval, config.test)):
         other = task(folder)
         if (other.kind, other.labels) != (learnt.kind, learnt.labels):
@@ -177,6 +191,14 @@ def check(config: ExamplesConfig) -> None:
                 f"{folder}: its labels ({other.kind}: {some(other.labels, 5)}) are not those of {config.train} ({learnt.kind}: "
                 f"{some(learnt.labels, 5)}); make both by one call: nlpft label train=FILE eval=FILE -o FOLDER"
             )
+
+
+def _check_task(config: ExamplesConfig, task: Task) -> None:
+    """Raise ConfigError for settings that the task has no use for."""
+    if config.sampling != "all" and task.kind != SINGLE:
+        raise ConfigError(f"data.sampling {config.sampling}: for one label a text; {config.train} is for {task.kind}")
+    if config.features == "once" and task.kind == TAGGING:
+        raise ConfigError("data.features once: for whole texts, not for the words of one; leave it unset")
 
 
 def _flat(table: pa.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
