@@ -28,7 +28,7 @@ from nlpft.training.stages import Stage
 @dataclass(frozen=True)
 class Config:
     settings: Path
-    """Settings of every run, as YAML for the recipe. The rows of its data.train are cut into folds; by data.eval, if it is set, each
+    """Settings of every run, as YAML for the recipe. Its data.train is what is cut into folds; by data.eval, if it is set, each
     run chooses its best weights, never by the fold that it is scored on."""
     recipe: Literal["classify", "tag"] = "classify"
     """Recipe that is run."""
