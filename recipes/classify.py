@@ -69,6 +69,7 @@ def main(cfg: Config) -> Best:
     # data: how rows become batches that this model reads exactly
     folder.check_data(store.facts(cfg.data.train))
     layout, most = choose(model, batch_of), context(accelerator.unwrap_model(model))
+    examples.check_layout(cfg.data, layout)
     train = Examples(cfg.data.train, layout, most)
     train = computed_once(accelerator, model, train, cfg.data, cfg.seed)
     held_out = {n: Examples(p, layout, most) for n in ("eval", "test") if (p := getattr(cfg.data, n))}

@@ -28,7 +28,7 @@ def logits(model: nn.Module, batch: Batch) -> Tensor:
 
     Packed ([1, time] with `cu_seqlens`): the body sees the rows without padding, each by itself, and the head only the features
     at `positions` [targets], as rows of one token. With `features` [targets, width]: the head alone. Padded ([rows, time] with
-    `attention_mask`): the model's own forward.
+    `attention_mask`): the model's own forward. With `partner` and `share` [targets]: features are mixed with another target's.
     """
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
     if "cu_seqlens" not in batch:
@@ -58,6 +58,7 @@ def _packed(body: Any, batch: Batch) -> Iterator[None]:
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         output = _read(compute, batch)
+        output.last_hidden_state = mixed(output.last_hidden_state, batch)
         if getattr(body, "pooler", None) is not None:
             output.pooler_output = body.pooler(output.last_hidden_state)
         return output
@@ -70,6 +71,14 @@ def _packed(body: Any, batch: Batch) -> Iterator[None]:
             del body.forward
         else:
             body.forward = compute
+
+
+def mixed(values: Tensor, batch: Batch) -> Tensor:
+    """`values` [targets, ...], each with its partner's by its share where `batch` names partners (mixup, Zhang et al. 2018)."""
+    if "partner" not in batch:
+        return values
+    share = batch["share"].to(values.dtype).view(-1, *[1] * (values.ndim - 1))
+    return share * values + (1 - share) * values[batch["partner"]]
 
 
 def _read(compute: Callable[..., Any], batch: Batch) -> Any:

@@ -1,5 +1,6 @@
 """Labelled rows in batches: each row once an epoch, the same step however it is cut, and batches that hold what they say."""
 
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -15,6 +16,7 @@ from nlpft.errors import ConfigError, DataError
 from nlpft.types import Layout, Task
 
 PACKED, PADDED = Layout(True, "first"), Layout(False, "first")
+MIXED = ExamplesConfig(rows_per_step=5, mixup=0.5)
 LENGTHS = [3, 9, 4, 7, 5, 3, 8, 6, 4, 5]
 ROWS = [[2, *range(5, 5 + n - 2), 3] for n in LENGTHS]
 
@@ -119,6 +121,38 @@ def test_sources_name_the_rows_of_a_micro_batch():
         round_, process = divmod(number, 2)
         expected = [f"f:{t}" for t in seen([batches[process][round_]])]
         assert sorted(made.sources(config, 5, 2, 2, [number])) == expected
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+@pytest.mark.parametrize("tokens", [1, 20, 4096])
+def test_partners_and_shares_are_the_same_however_a_step_is_cut(processes, tokens):
+    def mixes(steps):
+        found = set()
+        for batch in chain(*steps):
+            for target, partner, share, counted in zip(
+                batch["targets"].tolist(),
+                batch["partner"].tolist(),
+                batch["share"].tolist(),
+                batch["counted"],
+                strict=True,
+            ):
+                if counted:
+                    found.add((target, int(batch["targets"][partner]), share))
+        return found
+
+    whole = [mixes([step]) for step, _ in zip(data().steps(MIXED, 7, Share()), range(4), strict=False)]
+    assert [len(step) for step in whole] == [5, 5, 5, 5]
+    assert all(sum(a == b for a, b, _ in step) == 1 for step in whole)  # of five rows one is alone
+    config = replace(MIXED, tokens_per_micro_batch=tokens)
+    parts = [data().steps(config, 7, Share(p, processes)) for p in range(processes)]
+    for expected in whole:
+        assert mixes([next(part) for part in parts]) == expected
+
+
+def test_sources_name_the_rows_of_a_mixed_micro_batch():
+    config, made = replace(MIXED, tokens_per_micro_batch=20), data()
+    for number, batch in enumerate(next(made.steps(config, 5, Share(), first_step=1))):
+        assert made.sources(config, 5, 1, 2, [number]) == [f"f:{t}" for t in batch["targets"].tolist()]
 
 
 def test_a_packed_batch_by_hand():

@@ -77,6 +77,34 @@ def test_features_computed_once_change_no_loss_of_a_head(tmp_path, bert, labels)
         train(classify, tmp_path / "full", bert, labels, **{"data.features": "once"})
 
 
+def test_mixed_texts_do_not_depend_on_how_a_step_is_cut(tmp_path, bert, labels):
+    plain = losses(train(classify, tmp_path / "plain", bert, labels))
+    mixed = {"data.mixup": 1.0}
+    whole = losses(train(classify, tmp_path / "whole", bert, labels, **mixed))
+    assert whole != pytest.approx(plain, rel=1e-3)
+    cut = losses(train(classify, tmp_path / "cut", bert, labels, **mixed, **{"data.tokens_per_micro_batch": 9}))
+    assert cut == pytest.approx(whole, rel=1e-4)
+    once = {**mixed, "data.features": "once"}
+    head, features = (
+        losses(train(classify, tmp_path / name, bert, labels, *METHODS["head_only"], **settings))
+        for name, settings in (("head", mixed), ("features", once))
+    )
+    assert features == pytest.approx(head, rel=1e-4)
+    with pytest.raises(ConfigError, match=r"data\.mixup: the model takes no rows without padding"):
+        train(classify, tmp_path / "padded", bert, labels, **mixed, **{"compute.attention": "sdpa"})
+
+
+def test_cut_mixed_words_are_learnt_and_refused_for_texts(tmp_path, bert, tags, labels):
+    plain = losses(train(tag, tmp_path / "plain", bert, tags, max_steps=3))
+    mixed = losses(
+        train(tag, tmp_path / "mixed", bert, tags, **{"max_steps": 40, "data.cut_mix": 0.7, "optim.lr": 0.01})
+    )
+    assert mixed[:3] != pytest.approx(plain, rel=1e-3)
+    assert mixed[-1] < 0.2 * mixed[0]
+    with pytest.raises(ConfigError, match=r"data\.cut_mix: for words with tags"):
+        train(classify, tmp_path / "texts", bert, labels, **{"data.cut_mix": 0.5})
+
+
 def test_features_of_a_decoder_are_those_its_head_reads(tmp_path, tiny_folder):
     data = tiny_heads.classified(tmp_path, tiny_folder)
     each, once = (
