@@ -1,17 +1,52 @@
 """What Accelerate is told about processes beyond its configuration file."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import parse_flag_from_env
 from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
+from nlpft.errors import ConfigError
+from nlpft.models.load import is_sharded
+from nlpft.training import zero
 
-def prepared(accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
-    """Model and optimiser as this launch spreads them. Under FSDP2 gradients are summed in float32, as DDP sums them."""
+
+def check_installed() -> None:
+    """Raise ConfigError where this launch is DeepSpeed's, and there is none."""
+    if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED") and find_spec("deepspeed") is None:
+        raise ConfigError('this launch asks for DeepSpeed, which is not installed: pip install "nlpft[deepspeed]"')
+
+
+def prepared(
+    accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer, max_grad_norm: float
+) -> tuple[Any, Any]:
+    """Model and optimiser as this launch spreads them. Under FSDP2 gradients are summed in float32, as DDP sums them.
+
+    max_grad_norm: what the loop will clip to, which DeepSpeed does itself. Raises ConfigError for what the launch cannot train.
+    """
+    if zero.is_zero(accelerator):
+        return zero.prepared(accelerator, model, optimizer, max_grad_norm)
     if accelerator.is_fsdp2:
         plugin = accelerator.state.fsdp_plugin
         compute = plugin.mixed_precision_policy and plugin.mixed_precision_policy.param_dtype
         plugin.mixed_precision_policy = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32)
     return accelerator.prepare(model, optimizer)
+
+
+def accumulation(accelerator: Accelerator, model: nn.Module) -> Callable[[bool], AbstractContextManager[None]]:
+    """What is put around the passes of a micro-batch, told whether it is its step's last: behind that gradients are summed.
+
+    Sharded ones are summed at once: what waits would have to be whole.
+    """
+    at_once = zero.is_zero(accelerator) or is_sharded(model)
+
+    def accumulating(last: bool) -> AbstractContextManager[None]:
+        accelerator.sync_gradients = last  # DeepSpeed is told so, and waits itself where it can
+        return nullcontext() if last or at_once else accelerator.no_sync(model)
+
+    return accumulating

@@ -9,6 +9,7 @@ from torch import nn
 
 from nlpft.config import module_of
 from nlpft.models.load import load_model, weight_type
+from nlpft.training import zero
 from nlpft.training.distributed import prepared
 from nlpft.training.groups import describe
 from nlpft.training.loop import Count, StepLoss, StepSettings
@@ -32,8 +33,10 @@ def prepare(
 
     Call it before a checkpoint is loaded.
     """
+    if zero.is_zero(accelerator):
+        zero.check_method(hasattr(module_of(tuning), "hold"), regularize)
     optimizer = build_optimizer(model, optim, rate_factors(model, tuning))
-    model, optimizer = prepared(accelerator, model, optimizer)
+    model, optimizer = prepared(accelerator, model, optimizer, optim.max_grad_norm)
     attach(optimizer, regularize)
     return model, optimizer
 
