@@ -9,7 +9,8 @@ import pytest
 import sft
 import tiny
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import DeepSpeedPlugin, DistributedType
 from safetensors.torch import load_file
 
@@ -35,11 +36,16 @@ def on_cpu(stage):
     """An Accelerator as `accelerate launch --use_deepspeed` makes it on GPUs; on a CPU it would take DDP."""
 
     def make(**options):
+        import deepspeed
+
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # else it is compiled first, for minutes
         accelerator = Accelerator(cpu=True, **options)
         plugin = DeepSpeedPlugin(zero_stage=stage, zero3_init_flag=False)
         plugin.set_mixed_precision("no")
         plugin.select(_from_accelerator_state=True)
-        accelerator.state._shared_state.update(distributed_type=DistributedType.DEEPSPEED, deepspeed_plugins=plugin)
+        for state in (PartialState, AcceleratorState):
+            state._shared_state["distributed_type"] = DistributedType.DEEPSPEED
+        AcceleratorState._shared_state["deepspeed_plugins"] = plugin
         accelerator.deepspeed_engine_wrapped = None
         return accelerator
 
