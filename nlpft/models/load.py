@@ -152,9 +152,9 @@ def gathered(model: nn.Module, keep: bool) -> dict[str, Tensor]:
 
 def _whole(weight: Tensor) -> Tensor:
     if _is_cut(weight):
-        from deepspeed.zero import GatheredParameters
+        from deepspeed import zero
 
-        with GatheredParameters([weight]):
+        with zero.GatheredParameters([weight]):
             return weight.detach().clone()
     return weight.full_tensor() if isinstance(weight, DTensor) else weight.detach()
 

@@ -175,11 +175,11 @@ def sizes(checkpoint: Path) -> dict[str, TensorStorageMetadata]:
     return {name: size for name, size in found.items() if isinstance(size, TensorStorageMetadata)}
 
 
-def _read(checkpoint: Path, tensors: dict[str, Tensor]) -> None:
-    """Fill `tensors`, which may be parts of whole ones, in place."""
+def _read(checkpoint: Path, tensors: dict[str, Tensor], alone: bool = False) -> None:
+    """Fill `tensors`, which may be parts of whole ones, in place; alone: without the other processes."""
     try:
         with _quiet():
-            dcp.load(tensors, checkpoint_id=checkpoint, no_dist=not dist.is_initialized())
+            dcp.load(tensors, checkpoint_id=checkpoint, no_dist=alone or not dist.is_initialized())
     except CheckpointException as error:
         raise _damaged(checkpoint, str(_first(error)).partition("\n")[0][:100]) from error
 
@@ -207,7 +207,7 @@ def _read_one(
     """The weight called `name`, of `shape`, and what an optimiser kept of it, by key: whole, on the CPU."""
     weight, prefix = torch.empty(shape), f"{OPTIMIZER}{name}."
     kept = {n: torch.empty(x.size, dtype=x.properties.dtype) for n, x in stored.items() if n.rpartition(".")[0] + "." == prefix}
-    _read(checkpoint, {WEIGHTS + name: weight, **kept})
+    _read(checkpoint, {WEIGHTS + name: weight, **kept}, alone=True)
     own = kept | {n: x for n, x in numbers.items() if n.rpartition(".")[0] + "." == prefix}
     return weight, {n.removeprefix(prefix): x for n, x in own.items()}
 

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from accelerate.utils import parse_flag_from_env
 from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
+from transformers.integrations import unset_hf_deepspeed_config
 
 from nlpft.errors import ConfigError
 from nlpft.models.load import is_sharded
@@ -20,6 +21,12 @@ def check_installed() -> None:
     """Raise ConfigError where this launch is DeepSpeed's, and there is none."""
     if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED") and find_spec("deepspeed") is None:
         raise ConfigError('this launch asks for DeepSpeed, which is not installed: pip install "nlpft[deepspeed]"')
+
+
+def load_whole(accelerator: Accelerator) -> None:
+    """Have models that are loaded from here on be whole, whatever the launch; `prepared` spreads them."""
+    if zero.is_zero(accelerator):
+        unset_hf_deepspeed_config()  # transformers would cut them for ZeRO-3, and tuning methods change whole ones
 
 
 def prepared(

@@ -23,7 +23,7 @@ from nlpft.data.loader import PackedData, Share
 from nlpft.errors import Interrupted
 from nlpft.models.load import autocast
 from nlpft.rundir import RunDir
-from nlpft.training import checkpoint, flops, method
+from nlpft.training import checkpoint, distributed, flops, method
 from nlpft.training.bad_steps import BadSteps, rescued
 from nlpft.training.interrupt import Interrupts
 from nlpft.training.log import RunLog
@@ -92,8 +92,10 @@ class Step:
 
 def accelerator_for(cfg: RunConfig) -> Accelerator:
     """Accelerate's view of the processes, as the launcher and `cfg` say; seeds what is drawn from here on."""
+    distributed.check_installed()
     trackers = list(cfg.trackers) or None
     accelerator = Accelerator(mixed_precision=autocast(cfg.dtype), log_with=trackers, project_dir=cfg.output_dir)
+    distributed.load_whole(accelerator)
     set_seed(cfg.seed)
     return accelerator
 

@@ -65,8 +65,6 @@ def check(settings: Mapping[str, Any], model: nn.Module, optimizer: torch.optim.
         raise ConfigError(f"DeepSpeed's configuration names {named[0]}: take it out, optim.* says it")
     if type(optimizer) not in ELEMENTWISE:
         raise ConfigError(f"optim.name: {type(optimizer).__name__} needs whole weights, ZeRO cuts them; take adamw, {INSTEAD}")
-    if any(hasattr(weight, "ds_id") for weight in model.parameters()):
-        raise ConfigError("zero3_init_flag: models are loaded whole and cut after; set it to false")
     if _stage(settings) == 3 and any(hasattr(weight, "quant_state") for weight in model.parameters()):
         raise ConfigError("zero_stage 3 cannot cut weights in 4 bits; take zero_stage 2, which leaves frozen weights whole")
 
@@ -88,7 +86,17 @@ def _gather_by_block(model: nn.Module) -> None:
     """Have ZeRO-3 gather each block's weights together: within it, folded adapters and compiled code read them directly."""
     from deepspeed.utils import set_z3_leaf_modules
 
-    set_z3_leaf_modules(model, list({type(block) for block in blocks(model)}))
+    stack = blocks(model)
+    set_z3_leaf_modules(model, list({type(block) for block in stack}))
+    lowest = next((block for block in stack if any(weight.requires_grad for weight in block.parameters())), None)
+    if lowest is not None:
+        lowest.register_forward_pre_hook(_ask_for_gradient)
+
+
+def _ask_for_gradient(block: nn.Module, inputs: tuple[Any, ...]) -> None:
+    """Have the hidden states [batch, time, width] ask for a gradient: behind it DeepSpeed takes those of the block's weights."""
+    if torch.is_grad_enabled() and not inputs[0].requires_grad:
+        inputs[0].requires_grad_()
 
 
 class _Engine(DeepSpeedEngineWrapper):
@@ -128,7 +136,9 @@ def states(model: nn.Module, optimizer: Any) -> Iterator[tuple[str, Tensor, dict
     """
     from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
-    flat, kept = next(iter(optimizer.optimizer.optimizer.state.items()), (torch.empty(0), {}))
+    own = optimizer.optimizer
+    _link(own)
+    flat, kept = next(iter(own.optimizer.state.items()), (torch.empty(0), {}))
     for name, weight in trained(model):
         moments = {
             key: safe_get_full_optimizer_state(weight, key) if _is_moment(value, flat.shape) else value
@@ -159,10 +169,14 @@ def _begin(own: Any, size: torch.Size, moments: Mapping[str, Any]) -> None:
         for key, value in moments.items():
             fresh = value.clone() if isinstance(value, Tensor) else value
             own.optimizer.state[flat][key] = torch.zeros_like(flat) if _is_moment(value, size) else fresh
-    if not _is_third(own):  # ZeRO-1 and 2 note once for each weight where its moments lie
+    _link(own)
+
+
+def _link(own: Any) -> None:
+    """Have ZeRO-1 and 2 note of each weight where its moments lie: they do it behind the first group's first step, and once."""
+    if not _is_third(own):
         own._hp_optimizer_states_linked = False
-        if moments:
-            own._lazy_init_hp_params_optimizer_state()
+        own._lazy_init_hp_params_optimizer_state()
 
 
 def _put(weight: nn.Parameter, value: Tensor, moments: Mapping[str, Tensor]) -> None:
