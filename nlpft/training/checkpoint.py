@@ -206,14 +206,18 @@ def _read_one(
 ) -> tuple[Tensor, dict[str, Any]]:
     """The weight called `name`, of `shape`, and what an optimiser kept of it, by key: whole, on the CPU."""
     weight, prefix = torch.empty(shape), f"{OPTIMIZER}{name}."
-    kept = {n: torch.empty(x.size, dtype=x.properties.dtype) for n, x in stored.items() if n.rpartition(".")[0] + "." == prefix}
+    kept = {
+        n: torch.empty(x.size, dtype=x.properties.dtype)
+        for n, x in stored.items()
+        if n.rpartition(".")[0] + "." == prefix
+    }
     _read(checkpoint, {WEIGHTS + name: weight, **kept}, alone=True)
     own = kept | {n: x for n, x in numbers.items() if n.rpartition(".")[0] + "." == prefix}
     return weight, {n.removeprefix(prefix): x for n, x in own.items()}
 
 
 def whole_state(accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """The weights of `model` that train and `optimizer`'s state, as this process writes them: with ZeRO, a share of whole ones."""
+    """The weights of `model` that train and `optimizer`'s state, as this process writes them; with ZeRO, a share of them."""
     model = resharded(accelerator.unwrap_model(model))
     if not zero.is_zero(accelerator):
         return {**weights(model), **optimizer_state(model, optimizer)}
@@ -221,7 +225,9 @@ def whole_state(accelerator: Accelerator, model: nn.Module, optimizer: torch.opt
     for number, (name, weight, moments) in enumerate(zero.states(model, optimizer)):
         own = {WEIGHTS + name: weight} | {f"{OPTIMIZER}{name}.{key}": value for key, value in moments.items()}
         mine = number % accelerator.num_processes == accelerator.process_index
-        found |= {n: x.cpu() if isinstance(x, Tensor) else x for n, x in own.items() if mine or not isinstance(x, Tensor)}
+        found |= {
+            n: x.cpu() if isinstance(x, Tensor) else x for n, x in own.items() if mine or not isinstance(x, Tensor)
+        }
     return found
 
 

@@ -2,25 +2,16 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import parse_flag_from_env
 from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers.integrations import unset_hf_deepspeed_config
 
-from nlpft.errors import ConfigError
 from nlpft.models.load import is_sharded
 from nlpft.training import zero
-
-
-def check_installed() -> None:
-    """Raise ConfigError where this launch is DeepSpeed's, and there is none."""
-    if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED") and find_spec("deepspeed") is None:
-        raise ConfigError('this launch asks for DeepSpeed, which is not installed: pip install "nlpft[deepspeed]"')
 
 
 def load_whole(accelerator: Accelerator) -> None:

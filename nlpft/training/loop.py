@@ -189,7 +189,11 @@ def train_steps(
     has been told to stop; the report tells all of them.
     """
     device, clock = accelerator.device, Clock(accelerator.device)
-    processes, process, accumulating = accelerator.num_processes, accelerator.process_index, accumulation(accelerator, model)
+    processes, process, accumulating = (
+        accelerator.num_processes,
+        accelerator.process_index,
+        accumulation(accelerator, model),
+    )
     for step, batches in enumerate(steps, settings.first_step + 1):
         model.train()
         batches = [to_device(batch, device) for batch in batches]

@@ -92,7 +92,6 @@ class Step:
 
 def accelerator_for(cfg: RunConfig) -> Accelerator:
     """Accelerate's view of the processes, as the launcher and `cfg` say; seeds what is drawn from here on."""
-    distributed.check_installed()
     trackers = list(cfg.trackers) or None
     accelerator = Accelerator(mixed_precision=autocast(cfg.dtype), log_with=trackers, project_dir=cfg.output_dir)
     distributed.load_whole(accelerator)

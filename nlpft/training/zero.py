@@ -18,8 +18,8 @@ from nlpft.errors import ConfigError
 from nlpft.models.blocks import blocks
 from nlpft.training.regularize import RegularizeConfig
 
-# ZeRO cuts weights into flat pieces, so these alone fit: what they do to a number depends on that number only. (DeepSpeed makes an
-# Adagrad of its own, without the groups' settings.)
+# ZeRO cuts weights into flat pieces, so these alone fit: what they do to a number depends on that number only. Of Adagrad DeepSpeed
+# makes one of its own, without the groups' settings.
 ELEMENTWISE = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop)
 OTHER = "launch with recipes/accelerate/fsdp2.yaml"
 INSTEAD = f"or {OTHER}"
@@ -55,27 +55,41 @@ def prepared(
 def check(settings: Mapping[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Raise ConfigError for DeepSpeed's `settings`, or an optimiser or weights, that ZeRO cannot train as nlpft does."""
     zero = settings.get("zero_optimization", {})
-    offloaded = [k for k in ("offload_optimizer", "offload_param") if (zero.get(k) or {}).get("device", "none") != "none"]
+    offloaded = [
+        k for k in ("offload_optimizer", "offload_param") if (zero.get(k) or {}).get("device", "none") != "none"
+    ]
     named = [key for key in ("optimizer", "scheduler") if key in settings]
     if _stage(settings) not in (1, 2, 3):
-        raise ConfigError(f"zero_stage {_stage(settings)}: 1, 2 or 3; with none of them launch with recipes/accelerate/ddp.yaml")
+        raise ConfigError(
+            f"zero_stage {_stage(settings)}: 1, 2 or 3; with none of them launch with recipes/accelerate/ddp.yaml"
+        )
     if offloaded:
-        raise ConfigError(f"DeepSpeed's {offloaded[0]}: nlpft keeps all on the GPU; take it out, and zero_stage 3, {INSTEAD}")
+        raise ConfigError(
+            f"DeepSpeed's {offloaded[0]}: nlpft keeps all on the GPU; take it out, and zero_stage 3, {INSTEAD}"
+        )
     if named:
         raise ConfigError(f"DeepSpeed's configuration names {named[0]}: take it out, optim.* says it")
     if type(optimizer) not in ELEMENTWISE:
-        raise ConfigError(f"optim.name: {type(optimizer).__name__} needs whole weights, ZeRO cuts them; take adamw, {INSTEAD}")
+        raise ConfigError(
+            f"optim.name: {type(optimizer).__name__} needs whole weights, ZeRO cuts them; take adamw, {INSTEAD}"
+        )
     if _stage(settings) == 3 and any(hasattr(weight, "quant_state") for weight in model.parameters()):
-        raise ConfigError("zero_stage 3 cannot cut weights in 4 bits; take zero_stage 2, which leaves frozen weights whole")
+        raise ConfigError(
+            "zero_stage 3 cannot cut weights in 4 bits; take zero_stage 2, which leaves frozen weights whole"
+        )
 
 
 def check_method(holds_back: bool, regularize: RegularizeConfig) -> None:
     """Raise ConfigError for a tuning method that `holds_back` gradients, and for regularisers, which ask for whole weights."""
     if holds_back:
-        raise ConfigError(f"tuning.name: it holds gradients back behind the backward pass, where ZeRO has cut them; {OTHER}")
+        raise ConfigError(
+            f"tuning.name: it holds gradients back behind the backward pass, where ZeRO has cut them; {OTHER}"
+        )
     for name in ("l1", "l2", "l2_sp", "average"):
         if getattr(regularize, name):
-            raise ConfigError(f"regularize.{name} asks for whole weights in each step, and ZeRO cuts them; set it to 0, {INSTEAD}")
+            raise ConfigError(
+                f"regularize.{name} asks for whole weights in each step, and ZeRO cuts them; set it to 0, {INSTEAD}"
+            )
 
 
 def _stage(settings: Mapping[str, Any]) -> int:
@@ -163,7 +177,7 @@ def restore(model: nn.Module, optimizer: Any, read: Callable[[str, torch.Size], 
 
 
 def _begin(own: Any, size: torch.Size, moments: Mapping[str, Any]) -> None:
-    """Make torch's optimiser within ZeRO's keep what `moments` of a weight of `size` has: moments of zeros, numbers as they are."""
+    """Make torch's optimiser within ZeRO's keep what `moments` of a weight of `size` has: zeros in place of what is like it."""
     own.optimizer.state.clear()
     for flat in own.fp32_partitioned_groups_flat if _is_third(own) else own.single_partition_of_fp32_groups:
         for key, value in moments.items():
