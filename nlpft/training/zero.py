@@ -18,8 +18,8 @@ from nlpft.errors import ConfigError
 from nlpft.models.blocks import blocks
 from nlpft.training.regularize import RegularizeConfig
 
-# ZeRO cuts weights into flat pieces, so these alone fit: what they do to a number depends on that number only. Of Adagrad DeepSpeed
-# makes one of its own, without the groups' settings.
+# ZeRO cuts weights into flat pieces, so these alone fit: what they do to a number depends on that number only. (Of Adagrad
+# DeepSpeed makes one of its own, without the groups' settings.)
 ELEMENTWISE = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop)
 OTHER = "launch with recipes/accelerate/fsdp2.yaml"
 INSTEAD = f"or {OTHER}"
