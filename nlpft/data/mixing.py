@@ -47,8 +47,9 @@ def spans(rows: Tagged, names: Sequence[str], probability: float, place: tuple[i
     for row in range(count):
         draw = Random(f"{place} {row} cut-mix")
         parts = [slice(rows.offsets[row], rows.offsets[row + 1])]
-        if draw.random() < probability:
-            parts = _parts(rows, names, row, draw.randrange(count), draw) or parts
+        if draw.random() < probability and count > 1:
+            other = (row + draw.randrange(1, count)) % count
+            parts = _parts(rows, names, row, other, draw) or parts
         if sum(part.stop - part.start for part in parts) > longest:
             parts = [slice(rows.offsets[row], rows.offsets[row + 1])]
         ids.append(np.concatenate([rows.ids[part] for part in parts]))

@@ -13,7 +13,7 @@ from nlpft import config
 from nlpft.data import store
 from nlpft.errors import DataError, RunExists
 from nlpft.evaluation import items
-from nlpft.evaluation.cross_validation import Spread, spread
+from nlpft.evaluation.cross_validation import spread
 from nlpft.evaluation.tables import markdown
 
 
@@ -95,7 +95,7 @@ def table(scores: Sequence[Score], confidence: float = 0.95) -> list[str]:
 
 def level(best: Sequence[float], other: Sequence[float], confidence: float) -> bool:
     """Whether the paired differences of two policies' scores [seeds] leave open that they are equal."""
-    gap: Spread = spread(np.subtract(best, other), 0.0, confidence)
+    gap = spread(np.subtract(best, other).tolist(), 0.0, confidence)
     return gap.low <= 0
 
 
