@@ -39,8 +39,8 @@ def pairs(rows: Sequence[int], alpha: float, place: tuple[int, int]) -> tuple[np
 def spans(rows: Tagged, names: Sequence[str], probability: float, place: tuple[int, int], longest: int) -> Tagged:
     """`rows`, of which each has, with a probability, a run of up to half of its words replaced by one of another row.
 
-    names: of the tags, in BIO. No span is cut (a run goes on to its end), a row's last word stays, and so does a row that would have more than
-    `longest` tokens. place: seed and epoch.
+    names: of the tags, in BIO. No span is cut (a run goes on to its end), a row's last word stays, and so does a row that would
+    have more than `longest` tokens. place: seed and epoch.
     """
     ids, labels = [], []
     count = len(rows.offsets) - 1
