@@ -120,3 +120,10 @@ def test_the_body_computes_as_before_once_a_batch_is_done():
     layout = head_forward.choose(model, batch_of)
     head_forward.logits(model, batch_of(ROWS, layout))
     assert "forward" not in vars(model.base_model)
+
+
+def test_mixed_features_are_weighted_means_of_partners():
+    values = torch.tensor([[[1.0, 0.0]], [[0.0, 4.0]], [[5.0, 5.0]]])
+    batch = {"partner": torch.tensor([1, 0, 2]), "share": torch.tensor([0.75, 0.75, 1.0])}
+    assert head_forward.mixed(values, batch).tolist() == [[[0.75, 1.0]], [[0.25, 3.0]], [[5.0, 5.0]]]
+    assert head_forward.mixed(values, {}) is values

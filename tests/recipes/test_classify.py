@@ -100,7 +100,7 @@ def test_cut_mixed_words_are_learnt_and_refused_for_texts(tmp_path, bert, tags, 
         train(tag, tmp_path / "mixed", bert, tags, **{"max_steps": 40, "data.cut_mix": 0.7, "optim.lr": 0.01})
     )
     assert mixed[:3] != pytest.approx(plain, rel=1e-3)
-    assert mixed[-1] < 0.2 * mixed[0]
+    assert sum(mixed[-4:]) < 0.5 * sum(mixed[:4])
     with pytest.raises(ConfigError, match=r"data\.cut_mix: for words with tags"):
         train(classify, tmp_path / "texts", bert, labels, **{"data.cut_mix": 0.5})
 
