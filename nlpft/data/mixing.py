@@ -39,16 +39,17 @@ def pairs(rows: Sequence[int], alpha: float, place: tuple[int, int]) -> tuple[np
 def spans(rows: Tagged, names: Sequence[str], probability: float, place: tuple[int, int], longest: int) -> Tagged:
     """`rows`, of which each has, with a probability, a run of up to half of its words replaced by one of another row.
 
-    names: of the tags, in BIO. No span is cut (augment.py), a row's last word stays, and so does a row that would have more than
-    `longest` tokens. place: seed and epoch.
+    names: of the tags, in BIO. No span is cut (a run goes on to its end), a row's last word stays, and so does a row that would
+    have more than `longest` tokens. place: seed and epoch.
     """
     ids, labels = [], []
     count = len(rows.offsets) - 1
     for row in range(count):
         draw = Random(f"{place} {row} cut-mix")
         parts = [slice(rows.offsets[row], rows.offsets[row + 1])]
-        if draw.random() < probability:
-            parts = _parts(rows, names, row, draw.randrange(count), draw) or parts
+        if draw.random() < probability and count > 1:
+            other = (row + draw.randrange(1, count)) % count
+            parts = _parts(rows, names, row, other, draw) or parts
         if sum(part.stop - part.start for part in parts) > longest:
             parts = [slice(rows.offsets[row], rows.offsets[row + 1])]
         ids.append(np.concatenate([rows.ids[part] for part in parts]))

@@ -13,7 +13,7 @@ from nlpft import config
 from nlpft.data import store
 from nlpft.errors import DataError, RunExists
 from nlpft.evaluation import items
-from nlpft.evaluation.cross_validation import Spread, spread
+from nlpft.evaluation.cross_validation import spread
 from nlpft.evaluation.tables import markdown
 
 

@@ -149,6 +149,11 @@ def test_partners_and_shares_are_the_same_however_a_step_is_cut(processes, token
         assert mixes([next(part) for part in parts]) == expected
 
 
+def test_a_row_that_is_left_over_comes_last_however_long_it_is():
+    assert data().cut(np.array([0, 2, 5, 8, 1]), 4096, 1, together=2) == [[0, 2, 5, 8, 1]]
+    assert data().cut(np.array([0, 2, 5, 8, 1]), 10, 1, together=2) == [[0, 2], [5, 8], [1]]
+
+
 def test_sources_name_the_rows_of_a_mixed_micro_batch():
     config, made = replace(MIXED, tokens_per_micro_batch=20), data()
     for number, batch in enumerate(next(made.steps(config, 5, Share(), first_step=1))):

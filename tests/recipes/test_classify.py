@@ -100,7 +100,7 @@ def test_cut_mixed_words_are_learnt_and_refused_for_texts(tmp_path, bert, tags, 
         train(tag, tmp_path / "mixed", bert, tags, **{"max_steps": 40, "data.cut_mix": 0.7, "optim.lr": 0.01})
     )
     assert mixed[:3] != pytest.approx(plain, rel=1e-3)
-    assert mixed[-1] < 0.2 * mixed[0]
+    assert sum(mixed[-4:]) < 0.5 * sum(mixed[:4])
     with pytest.raises(ConfigError, match=r"data\.cut_mix: for words with tags"):
         train(classify, tmp_path / "texts", bert, labels, **{"data.cut_mix": 0.5})
 
@@ -259,7 +259,7 @@ def test_noise_on_embeddings_is_drawn_or_refused(tmp_path, bert, labels):
 
 
 def test_a_policy_chooses_by_rows_and_says_why(bert, labels):
-    few, some, many = (policy.by_rows(rows, 6) for rows in (60, 500, 5000))
+    few, some, many = (policy.by_rows(rows, 6) for rows in (49, 50, 5000))
     assert (few.tuning.name, some.tuning.name, some.tuning.train_last, many.tuning.name) == (
         "head_only",
         "freeze",
