@@ -37,7 +37,7 @@ def main(words: list[str]) -> int:
     try:
         args, *_ = launch._validate_launch_command(args)
         if args.use_deepspeed and find_spec("deepspeed") is None:
-            raise ConfigError('this launch asks for DeepSpeed, which is not installed: pip install "nlpft[deepspeed]"')
+            raise ValueError('DeepSpeed is not installed: pip install "nlpft[deepspeed]"')
         spread(args)
         if not asked_threads and not torch.accelerator.is_available():
             # accelerate's default is one thread a process, also where the CPU is all there is to compute on

@@ -194,14 +194,26 @@ def _link(own: Any) -> None:
 
 
 def _put(weight: nn.Parameter, value: Tensor, moments: Mapping[str, Tensor]) -> None:
-    from deepspeed import zero
-    from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+    from deepspeed import utils, zero
 
-    with zero.GatheredParameters([weight], modifier_rank=0, enabled=hasattr(weight, "ds_id")):
+    if not hasattr(weight, "ds_id"):
+        utils.safe_set_full_fp32_param(weight, value)
+        for key, moment in moments.items():
+            utils.safe_set_full_optimizer_state(weight, moment, key)
+        return
+    with zero.GatheredParameters([weight], modifier_rank=0):
         weight.data.copy_(value)
-    safe_set_full_fp32_param(weight, value)
+    utils.safe_set_local_fp32_param(weight, _part(weight, value))
     for key, moment in moments.items():
-        safe_set_full_optimizer_state(weight, moment, key)
+        utils.safe_set_local_optimizer_state(weight, _part(weight, moment), key)
+
+
+def _part(weight: Any, value: Tensor) -> Tensor:
+    """This process's part of what is shaped like the whole of `weight`, as ZeRO-3 cuts it: equal parts, the last ones padded."""
+    size, flat = weight.ds_tensor.numel(), value.flatten()
+    start = torch.distributed.get_rank() * size
+    part = flat[start : start + size]
+    return torch.nn.functional.pad(part, (0, size - part.numel()))
 
 
 def _is_third(own: Any) -> bool:

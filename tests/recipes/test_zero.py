@@ -50,7 +50,7 @@ def on_cpu(stage):
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # else it is compiled first, for minutes
         accelerator = Accelerator(cpu=True, **options)
         plugin = DeepSpeedPlugin(zero_stage=stage, zero3_init_flag=False)
-        plugin.set_mixed_precision("no")
+        plugin.set_mixed_precision(options.get("mixed_precision") or "no")
         plugin.select(_from_accelerator_state=True)
         for state in (PartialState, AcceleratorState):
             state._shared_state["distributed_type"] = DistributedType.DEEPSPEED
