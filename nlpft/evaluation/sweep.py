@@ -95,7 +95,7 @@ def table(scores: Sequence[Score], confidence: float = 0.95) -> list[str]:
 
 def level(best: Sequence[float], other: Sequence[float], confidence: float) -> bool:
     """Whether the paired differences of two policies' scores [seeds] leave open that they are equal."""
-    gap: Spread = spread(np.subtract(best, other).tolist(), 0.0, confidence)
+    gap = spread(np.subtract(best, other).tolist(), 0.0, confidence)
     return gap.low <= 0
 
 
