@@ -27,7 +27,7 @@ from nlpft.training.regularize import RegularizeConfig
 from nlpft.tuning import full
 
 pytest.importorskip(
-    "deepspeed", reason='pip install "nlpft[deepspeed]"; then DS_ACCELERATOR=cpu pytest tests/recipes/test_zero.py'
+    "deepspeed", reason='pip install "nlpft[deepspeed]"; then DS_ACCELERATOR=cpu pytest tests/recipes/test_deepspeed.py'
 )
 
 METHODS = {"full": ["--tuning.name", "full"], "lora": ["--tuning.name", "lora", "--tuning.dropout", "0.2"]}
