@@ -174,6 +174,7 @@ def test_a_bad_step_changes_nothing(stage):
         ("freeze", "--tuning.train_last", "1"),
         ("freeze", "--tuning.train_last", "0", "--tuning.train_first", "1"),
         ("dora",),
+        ("lora", "--compute.keep_activations", "0.3"),
     ],
 )
 def test_zero_3_trains_some_of_the_blocks(more, tmp_path, tiny_folder, dataset):
