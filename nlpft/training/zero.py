@@ -65,8 +65,10 @@ def check(settings: Mapping[str, Any], model: nn.Module, optimizer: torch.optim.
         )
     if offloaded:
         raise ConfigError(
-            f"DeepSpeed's {offloaded[0]}: nlpft keeps all on the GPU; take it out, and zero_stage 3, {INSTEAD}"
+            f"DeepSpeed's {offloaded[0]}: nlpft keeps all on the GPU; set it to none, zero_stage 3 takes the least of it"
         )
+    if str(settings.get("fp16", {}).get("enabled")).lower() == "true":
+        raise ConfigError("mixed_precision fp16: set bf16, or no")
     if named:
         raise ConfigError(f"DeepSpeed's configuration names {named[0]}: take it out, optim.* says it")
     if type(optimizer) not in ELEMENTWISE:
@@ -179,11 +181,18 @@ def restore(model: nn.Module, optimizer: Any, read: Callable[[str, torch.Size], 
 def _begin(own: Any, size: torch.Size, moments: Mapping[str, Any]) -> None:
     """Make torch's optimiser within ZeRO's keep what `moments` of a weight of `size` has: zeros in place of what is like it."""
     own.optimizer.state.clear()
+    fused = any(group.get("fused") for group in own.optimizer.param_groups)
     for flat in own.fp32_partitioned_groups_flat if _is_third(own) else own.single_partition_of_fp32_groups:
         for key, value in moments.items():
-            fresh = value.clone() if isinstance(value, Tensor) else value
-            own.optimizer.state[flat][key] = torch.zeros_like(flat) if _is_moment(value, size) else fresh
+            own.optimizer.state[flat][key] = (
+                torch.zeros_like(flat) if _is_moment(value, size) else _fresh(value, flat, fused)
+            )
     _link(own)
+
+
+def _fresh(value: Any, flat: Tensor, fused: bool) -> Any:
+    """A copy of `value`, a number kept of `flat`: on its device for a fused kernel, as torch puts it there."""
+    return value.to(flat.device if fused else value.device, copy=True) if isinstance(value, Tensor) else value
 
 
 def _link(own: Any) -> None:

@@ -23,6 +23,7 @@ def settings(**zero_optimization):
         (settings(offload_optimizer={"device": "cpu"}), "offload_optimizer: nlpft keeps all on the GPU"),
         (settings(offload_param={"device": "nvme"}), "offload_param: nlpft keeps all on the GPU"),
         ({**settings(), "optimizer": {"type": "Adam"}}, "names optimizer: take it out"),
+        ({**settings(), "fp16": {"enabled": True}}, "mixed_precision fp16: set bf16, or no"),
         ({**settings(), "scheduler": {"type": "WarmupLR"}}, "names scheduler: take it out"),
     ],
 )

@@ -27,7 +27,7 @@ from nlpft.training.regularize import RegularizeConfig
 from nlpft.tuning import full
 
 pytest.importorskip(
-    "deepspeed", reason='pip install "nlpft[deepspeed]"; then DS_ACCELERATOR=cpu pytest tests/recipes/test_zero.py'
+    "deepspeed", reason='pip install "nlpft[deepspeed]"; then DS_ACCELERATOR=cpu pytest tests/recipes/test_deepspeed.py'
 )
 
 METHODS = {"full": ["--tuning.name", "full"], "lora": ["--tuning.name", "lora", "--tuning.dropout", "0.2"]}
@@ -174,6 +174,7 @@ def test_a_bad_step_changes_nothing(stage):
         ("freeze", "--tuning.train_last", "1"),
         ("freeze", "--tuning.train_last", "0", "--tuning.train_first", "1"),
         ("dora",),
+        ("lora", "--compute.keep_activations", "0.3"),
     ],
 )
 def test_zero_3_trains_some_of_the_blocks(more, tmp_path, tiny_folder, dataset):
