@@ -51,7 +51,7 @@ def test_both_suites_are_measured_on_the_same_rows(corpora, tmp_path):
 
 
 def test_policies_are_compared_on_the_same_rows(corpora, tmp_path):
-    rows = run(corpora, tmp_path, "--seeds", 1, "--rows", 8, "--policies", "head_only", "full")
+    rows = run(corpora, tmp_path, "--seeds", 1, "--rows", 8, 16, "--policies", "head_only", "full")
     assert [(row["rows"], row["policy"]) for row in rows] == [
         (8, "head_only"),
         (8, "full"),
