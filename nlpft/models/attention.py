@@ -96,7 +96,9 @@ def _by_row(
     # Split, not sliced: each slice's gradient would be a tensor of the whole pack's size, to be filled and added.
     by_group = (x.split([sum(group) for group in groups]) for x in (q, k, v))
     parts = zip(groups, *by_group, strict=True)
-    return torch.cat([_rows(group, *qkv, scale, window, causal, dropout) for group, *qkv in parts])
+    return torch.cat(
+        [_rows(group, own_q, own_k, own_v, scale, window, causal, dropout) for group, own_q, own_k, own_v in parts]
+    )
 
 
 def _groups(lengths: list[int]) -> list[list[int]]:

@@ -18,15 +18,12 @@ from nlpft.models.heads import task_of, with_head
 from nlpft.types import Layout
 
 Batch = dict[str, Tensor]
-Build = Callable[
-    [Sequence[Sequence[int]], Layout], Batch
-]  # rows of token ids -> a batch, all of whose tokens are targets
+# Rows of token ids become a batch, all of whose tokens are targets.
+Build = Callable[[Sequence[Sequence[int]], Layout], Batch]
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}  # share of the logits' size; rounding only
 ROUGH = 0.1  # in half precision
-BERT_OUTPUT = [
-    "hidden_states",
-    "input_tensor",
-]  # what follows the attention: its projection, and the sum with the block's input
+# Arguments of what follows the attention: its projection, and the sum with the block's input.
+BERT_OUTPUT = ["hidden_states", "input_tensor"]
 
 
 def logits(model: nn.Module, batch: Batch) -> Tensor:
