@@ -153,10 +153,10 @@ def _rows(
 def _seen(there: Tensor, window: Tensor | None) -> Tensor:
     """Boolean mask [rows, 1, 1 or time, time] of the tokens that are `there` [rows, time], within `window` [time, time].
 
-    What fills up sees all: a softmax over nothing would be no number, in gradients too.
+    What fills up may see nothing: torch makes zeros of it, and of its gradients.
     """
     keys = there[:, None, None]
-    return keys if window is None else keys & window | ~there[:, None, :, None]
+    return keys if window is None else keys & window
 
 
 def _window(length: int, window: int | None, causal: bool, device: torch.device) -> Tensor | None:
