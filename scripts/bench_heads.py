@@ -15,6 +15,7 @@ import random
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def side_by_side(
     args: argparse.Namespace, job: str, train: list[Row], test: list[Row]
 ) -> dict[str, list[dict[str, Any]]]:
     """What each suite's runs gave, a seed after the other, the two in turns."""
-    found: dict[str, list[dict[str, Any]]] = {"trainer": [], "nlpft": []}
+    found: dict[str, list[dict[str, Any]]] = {suite: [] for suite in SUITES}
     for seed in range(args.seeds):
         chosen = drawn(train, args.rows[0], seed)
         files = [
@@ -55,7 +56,7 @@ def side_by_side(
             for name, part in (("train", chosen), ("test", test[: args.test]))
         ]
         for suite in found:
-            done = run_trainer(args, job, seed, *files) if suite == "trainer" else run_nlpft(args, job, seed, *files)
+            done = SUITES[suite](args, job, seed, *files)
             count = len(chosen) * args.epochs
             rates = {"per_second": count / done["seconds"], "per_cpu_second": count / done["computing"]}
             found[suite].append({**done, **rates, "score": done["scores"][MEASURE[JOBS[job].recipe]]})
@@ -119,9 +120,17 @@ def run_nlpft(args: argparse.Namespace, job: str, seed: int, train: Path, test: 
     return json.loads(done.splitlines()[-1])
 
 
-def run_trainer(args: argparse.Namespace, job: str, seed: int, train: Path, test: Path) -> dict[str, Any]:
-    words = ["--recipe", JOBS[job].recipe, "--train", train, "--test", test, "--output", args.work / "trainer"]
+def run_trainer(args: argparse.Namespace, job: str, seed: int, train: Path, test: Path, *more: str) -> dict[str, Any]:
+    words = ["--recipe", JOBS[job].recipe, "--train", train, "--test", test, "--output", args.work / "trainer", *more]
     return json.loads(called([HERE / "bench/heads_with_trainer.py", *words, *common(args, seed)]).splitlines()[-1])
+
+
+SUITES: dict[str, Callable[..., dict[str, Any]]] = {
+    "trainer": run_trainer,
+    "nlpft": run_nlpft,
+    "trainer-bf16": lambda *args: run_trainer(*args, "--bf16"),
+    "nlpft-bf16": lambda *args: run_nlpft(*args, "--dtype", "bfloat16"),
+}  # a name's beginning: its pair
 
 
 def common(args: argparse.Namespace, seed: int) -> list[Any]:
@@ -147,7 +156,10 @@ def show(job: str, measure: str, found: dict[str, list[dict[str, Any]]]) -> None
         }
         for suite, runs in found.items()
     }
-    times = {name: round(rate["nlpft"][name] / rate["trainer"][name], 2) for name in ("per_second", "per_cpu_second")}
+    times = {
+        f"{suite} beside {peer}": {name: round(rate[suite][name] / rate[peer][name], 2) for name in rate[suite]}
+        for suite, peer in (("nlpft", "trainer"), ("nlpft-bf16", "trainer-bf16"), ("nlpft-bf16", "trainer"))
+    }
     print(json.dumps({"job": job, "measure": measure, "scores": sides, "examples": rate, "times": times}), flush=True)
 
 
