@@ -4,6 +4,7 @@ import argparse
 import json
 import time
 
+import torch
 from datasets import Dataset, disable_progress_bars
 from transformers import (
     AutoModelForSequenceClassification,
@@ -50,7 +51,7 @@ def main() -> None:
         part.map(words if tag else texts, batched=True, remove_columns=part.column_names) for part in (train, test)
     )
     cls = AutoModelForTokenClassification if tag else AutoModelForSequenceClassification
-    model = cls.from_pretrained(args.model, num_labels=len(names))
+    model = cls.from_pretrained(args.model, num_labels=len(names), dtype=torch.float32)
     settings = TrainingArguments(
         args.output, num_train_epochs=float(args.epochs), per_device_train_batch_size=int(args.batch),
         per_device_eval_batch_size=int(args.batch), learning_rate=float(args.lr), weight_decay=0.01, warmup_steps=0.1,
