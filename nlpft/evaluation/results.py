@@ -17,6 +17,7 @@ class Outcome(NamedTuple):
     samples: Samples
     errors: dict[str, str]  # task -> why it failed
     unparsed: dict[str, int]  # "task,filter" -> answers that could not be read
+    cut: dict[str, int]  # task -> answers that the model's context cut short
 
 
 def write(folder: Path, results: dict[str, Any], samples: Samples, about: dict[str, Any]) -> None:
@@ -49,8 +50,7 @@ def merge(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def together(outcomes: Sequence[Outcome]) -> Outcome:
     """Several outcomes, of different tasks, as one."""
-    results, samples, errors, unparsed = zip(*outcomes, strict=True)
-    return Outcome(merge(results), merge(samples), merge(errors), merge(unparsed))
+    return Outcome(*map(merge, zip(*outcomes, strict=True)))
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
