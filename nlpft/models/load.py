@@ -51,7 +51,7 @@ def load_model(name: str, dtype: str = "auto", auto: Any = AutoModelForCausalLM,
     return model
 
 
-def context(model: nn.Module) -> int | None:
+def context(model: Any) -> int | None:
     """Tokens that `model` can see, where its configuration says so."""
     return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
