@@ -101,9 +101,16 @@ def write_index(folder: Path, files: Mapping[str, str]) -> None:
     """Write the index of a model of several files; of one file that is all of it, none is needed."""
     if set(files.values()) == {SINGLE}:
         return
-    total = sum((folder / file).stat().st_size for file in set(files.values()))
+    total = sum(_tensor_bytes(folder / file) for file in set(files.values()))
     text = json.dumps({"metadata": {"total_size": total}, "weight_map": dict(sorted(files.items()))}, indent=2)
     (folder / INDEX).write_text(text + "\n", encoding="utf-8")
+
+
+def _tensor_bytes(file: Path) -> int:
+    """Bytes of all tensors in a file: what stands behind its header."""
+    with file.open("rb") as read:
+        (header,) = struct.unpack("<Q", read.read(8))
+    return file.stat().st_size - 8 - header
 
 
 def _bytes(tensor: Tensor, dtype: torch.dtype) -> Iterator[memoryview]:

@@ -66,17 +66,18 @@ def export(model: Any, file: Path) -> None:
     shapes = ({0: torch.export.Dim("batch"), 1: torch.export.Dim("time", **longest)},)
     try:
         with torch.no_grad():
-            torch.onnx.export(
-                Logits(model),
+            made: Any = torch.onnx.export(
+                Logits(model).eval(),
                 (torch.arange(24).reshape(2, 12),),
-                file,
                 input_names=["input_ids"],
                 output_names=["logits"],
                 dynamic_shapes=shapes,
                 dynamo=True,
-                external_data=True,
                 verbose=False,
             )
+        for node in made.model.graph.all_nodes():
+            node.metadata_props.clear()  # where in the files of this machine each operation was called
+        made.save(file, external_data=True)
     except torch.onnx.OnnxExporterError as error:
         reason = str(error).strip().splitlines()
         raise ModelError(
