@@ -115,10 +115,9 @@ def _card(text: str, names: Names) -> str:
     front = FRONT.match(text)
     facts, body = (yaml.safe_load(front[1]) or {}, text[front.end() :]) if front else ({}, text)
     if names.base:
-        tags = [
-            tag for tag in facts.get("tags") or [] if not str(tag).startswith("base_model:")
-        ]  # the hub makes its own
-        facts |= {"base_model": names.base, "tags": tags}
+        facts["base_model"] = names.base
+        if tags := facts.get("tags"):  # of which the hub makes its own for the base
+            facts["tags"] = [tag for tag in tags if not str(tag).startswith("base_model:")]
         body = re.sub(r"(?m)(, trained by nlpft from ).+\.$", lambda found: f"{found[1]}{names.base}.", body)
     body = re.sub(r"(?m)^nlpft chat .+$", f"nlpft chat {names.repo}", body)
     head = yaml.safe_dump(facts, sort_keys=False, allow_unicode=True) if facts else ""
