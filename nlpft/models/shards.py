@@ -79,6 +79,16 @@ def shape(file: Path, name: str) -> tuple[int, ...]:
         return tuple(weights.get_slice(name).get_shape())
 
 
+def layout(file: Path, name: str) -> Layout:
+    """Type and shape of a tensor, without reading it. Raises ModelError for a type that torch computes nothing with."""
+    with _opened(file) as weights:
+        found = weights.get_slice(name)
+        known = {word: dtype for dtype, word in TYPES.items()}
+        if found.get_dtype() not in known:
+            raise ModelError(f"{file}: {name} is stored as {found.get_dtype()}; known are {', '.join(known)}")
+        return Layout(known[found.get_dtype()], tuple(found.get_shape()))
+
+
 def write(file: Path, layouts: Mapping[str, Layout], tensors: Iterable[tuple[str, Tensor]]) -> None:
     """Write `tensors`, which come in the order of `layouts`, one after the other, each in its layout's type."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}

@@ -35,6 +35,8 @@ def check(settings: Settings) -> None:
     """Raise ConfigError for what does not fit, or without the packages."""
     if settings.adapter:
         raise ConfigError("--adapter: --to onnx writes whole weights; leave it out")
+    if settings.dtype not in ("auto", "float32"):
+        raise ConfigError(f"--dtype {settings.dtype}: --to onnx writes float32; leave it out")
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise ConfigError(f'--to onnx needs {", ".join(missing)}: pip install "nlpft[onnx]"')
