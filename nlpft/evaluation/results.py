@@ -1,8 +1,8 @@
 """Evaluation folders: results.json and samples_TASK.jsonl, whose contents are lm-evaluation-harness's.
 
 lm-eval itself writes MODEL/results_TIME.json and MODEL/samples_TASK_TIME.jsonl, and each run adds a pair. Here a folder is one
-evaluation, which is there as a whole or not at all, and its name is its label, so neither model nor time need be in names: what was
-evaluated stands below "nlpft". Of lm-eval's keys those about the machine are left out (config, git_hash, date, environment).
+evaluation, which is there as a whole or not at all, and its name is its label, so neither model nor time need be in names: what
+was evaluated stands below "nlpft". Of lm-eval's keys those about the machine are left out (config, git_hash, date, environment).
 """
 
 import hashlib
