@@ -1,9 +1,18 @@
 """The `nlpft` command: `nlpft COMMAND ...` runs nlpft/commands/COMMAND.py, which is imported only then."""
 
+import contextlib
+import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 
 from nlpft import plugins
 from nlpft.errors import UserError
+
+
+class Terminated(SystemExit):
+    """SIGTERM came. No Exception, which a task that fails may be, and no KeyboardInterrupt, which ends an answer of a chat."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -17,7 +26,36 @@ def main(argv: list[str] | None = None) -> int:
 
         print(__version__)
         return 0
-    return guarded(lambda: run(words[0], words[1:]))
+    try:
+        with terminable():
+            return guarded(lambda: run(words[0], words[1:]))
+    except Terminated as end:
+        print("terminated", file=sys.stderr)
+        return int(end.code or 0)
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Within it SIGTERM raises Terminated, so that what is half written goes away as it does after Ctrl-C.
+
+    Not below a launcher: a process that waits for the others in a collective would hear of it only when they answer.
+    """
+    free = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and threading.current_thread() is threading.main_thread()
+    if not free or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        yield
+        return
+    owner = os.getpid()
+
+    def end(number: int, frame: object) -> None:
+        if os.getpid() != owner:  # a forked child has nothing to clean up
+            os._exit(128 + number)
+        raise Terminated(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def run(command: str, words: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import os
 import shutil
 import tempfile
@@ -12,6 +13,7 @@ from nlpft.errors import DataError, Interrupted, RunExists, UserError
 
 MADE_BY_US = ("nlpft.json", "results.json")  # one of them lies in every folder that may be replaced
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # there is no room for more
+LOCK = "lock"  # held in a folder of work for as long as its process lives
 
 
 def check_free(folder: Path, overwrite: bool = False) -> None:
@@ -26,26 +28,57 @@ def check_free(folder: Path, overwrite: bool = False) -> None:
 
 
 @contextlib.contextmanager
+def _work_folder(target: Path) -> Iterator[Path]:
+    """A folder beside `target` for what is not whole yet, which vanishes; so do those that killed processes left for it."""
+    from filelock import FileLock
+
+    name = f".{target.name}.new-"  # which no folder of `resumable_folder` has
+    for left in sorted(target.parent.glob(f"{glob.escape(name)}????????.partial")):
+        _remove_abandoned(left)
+    work = Path(tempfile.mkdtemp(prefix=name, suffix=".partial", dir=target.parent))
+    lock = FileLock(work / LOCK)
+    with contextlib.suppress(
+        OSError, NotImplementedError
+    ):  # a file system without locks: nobody takes it for abandoned
+        lock.acquire(timeout=0)
+    try:
+        yield work
+    finally:
+        lock.release()
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _remove_abandoned(work: Path) -> None:
+    """Remove a folder of work whose process is gone."""
+    from filelock import FileLock
+
+    if (work / LOCK).is_file():
+        with (
+            contextlib.suppress(OSError, NotImplementedError),
+            FileLock(work / LOCK, timeout=0),
+        ):  # Timeout is an OSError
+            shutil.rmtree(work, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def whole_folder(folder: Path, overwrite: bool = False) -> Iterator[Path]:
     """A temporary folder that becomes `folder` if the block ends well, and vanishes otherwise.
 
     Raises RunExists as `check_free` does, DataError where nothing can be written there.
     """
     check_free(folder, overwrite)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written: {error.strerror}") from error
-    try:
-        new, old = work / "new", work / "old"
-        new.mkdir()
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            work = stack.enter_context(_work_folder(folder))
+            new, old = work / "new", work / "old"
+            new.mkdir()
+        except OSError as error:
+            raise DataError(f"{folder}: cannot be written: {error.strerror}") from error
         yield new
         if folder.is_dir():  # two renames: at no moment is there half a folder under its name
             folder.rename(old)
         new.rename(folder)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -58,9 +91,11 @@ def whole_file(path: Path, overwrite: bool = False) -> Iterator[Path]:
     _check_file(path, overwrite)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".partial", dir=path.parent) as work:
-            yield Path(work)
-            made = sorted(Path(work).iterdir(), key=lambda file: file.name == path.name)
+        with _work_folder(path) as work:
+            new = work / "new"
+            new.mkdir()
+            yield new
+            made = sorted(new.iterdir(), key=lambda file: file.name == path.name)
             for file in made:  # all of them, before the first one moves
                 _check_file(path.with_name(file.name), overwrite=True)
             for file in made:
@@ -80,15 +115,19 @@ def _check_file(path: Path, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def resumable_folder(folder: Path, key: str, overwrite: bool = False) -> Iterator[tuple[Path, Path]]:
+def resumable_folder(
+    folder: Path, key: str, overwrite: bool = False, keep: bool = False
+) -> Iterator[tuple[Path, Path]]:
     """(new, parts): `new` becomes `folder` if the block ends well; `parts` is kept if the process is killed, or cannot go on.
 
     Whoever comes next with the same `key` finds the parts again. After a UserError nothing is left: it would come again.
+    keep: the parts are kept after a UserError, too, and after success, when they are the caller's to remove.
     Raises RunExists as `check_free` does, DataError where nothing can be written there.
     """
     check_free(folder, overwrite)
-    work = folder.with_name(f".{folder.name}.partial")
-    new, old, parts = work / "new", work / "old", work / f"parts-{key}"
+    parts = parts_folder(folder, key)
+    work = parts.parent
+    new, old = work / "new", work / "old"
     try:
         if work.is_dir() and not parts.is_dir():  # of other input or other settings
             shutil.rmtree(work)
@@ -106,7 +145,8 @@ def resumable_folder(folder: Path, key: str, overwrite: bool = False) -> Iterato
     except Interrupted:
         raise
     except UserError:
-        shutil.rmtree(work, ignore_errors=True)
+        if not (keep and any(parts.iterdir())):
+            shutil.rmtree(work, ignore_errors=True)
         raise
     except OSError as error:
         if error.errno != errno.ENOSPC:
@@ -114,7 +154,12 @@ def resumable_folder(folder: Path, key: str, overwrite: bool = False) -> Iterato
         raise DataError(
             f"{work}: no space left on the disk; what is finished is kept there: free space and call again"
         ) from error
-    shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(old if keep else work, ignore_errors=True)
+
+
+def parts_folder(folder: Path, key: str) -> Path:
+    """Where `resumable_folder` keeps the parts of `folder`."""
+    return folder.with_name(f".{folder.name}.partial") / f"parts-{key}"
 
 
 @contextlib.contextmanager

@@ -1,8 +1,11 @@
 """The command line: what is wrong gets one message, exit code 2 and no traceback."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import tiny
@@ -86,3 +89,19 @@ def test_python_m_nlpft_is_the_command(tmp_path):
     assert run("--version").stdout.split() == [nlpft.__version__]
     wrong = run("convrt")
     assert (wrong.returncode, "did you mean 'convert'" in wrong.stderr) == (2, True)
+
+
+def test_a_forked_child_that_is_terminated_cleans_nothing_up(tmp_path):
+    with cli.terminable():
+        child = os.fork()
+        if not child:
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(5)
+            finally:
+                (tmp_path / "cleaned").touch()
+                os._exit(0)
+        _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGTERM
+    assert not (tmp_path / "cleaned").exists()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

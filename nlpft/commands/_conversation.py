@@ -9,6 +9,11 @@ import jinja2
 
 from nlpft.errors import ModelError
 
+STOPPED = "stopped"
+ROOM = (
+    4  # an answer has this part of what the model sees, unless it may not be that long: rather than that, old turns go
+)
+
 
 class Settings(NamedTuple):
     """How answers are chosen."""
@@ -21,9 +26,10 @@ class Settings(NamedTuple):
 class Prompt(NamedTuple):
     """What a model is about to read, and how many tokens it may answer."""
 
-    turns: list[dict[str, str]]
-    inputs: Any
+    turns: list[dict[str, str]]  # of the whole conversation
+    inputs: Any  # the tokens of those that are read
     room: int
+    remark: str = ""  # what is to be said of it
 
 
 @dataclass
@@ -38,6 +44,7 @@ class Conversation:
     active: Callable[[], AbstractContextManager] = nullcontext  # while it lasts the model answers as this side
     history: list[dict[str, str]] = field(default_factory=list)
     ids: tuple[list[int], list[int]] = ([], [])  # tokens of the last prompt and of its answer
+    unread: int = 0  # turns, from the oldest on, for which the model's context has no room any more
 
     def __post_init__(self) -> None:
         self.reset()
@@ -46,29 +53,47 @@ class Conversation:
         """Forget all but the system's message."""
         system = self.settings.system
         self.history, self.ids = [{"role": "system", "content": system}] if system else [], ([], [])
+        self.unread = 0
 
     def undo(self) -> bool:
         """Forget the last question and its answer; whether there was one."""
         there = bool(self.history) and self.history[-1]["role"] == "assistant"
         if there:
-            self.history, self.ids = self.history[:-2], ([], [])
+            self.history, self.ids, self.unread = self.history[:-2], ([], []), 0
         return there
 
     def prompt(self, question: str) -> Prompt:
-        """What the model reads for the next answer. Raises ModelError where it cannot be asked this; nothing is kept."""
+        """What the model reads for the next answer: as much of the conversation as it sees, the oldest turns go first.
+
+        Raises ModelError where it cannot be asked this; nothing is kept.
+        """
+        from nlpft.models.load import context  # seconds of import
+
         turns = [*self.history, {"role": "user", "content": question}]
+        most, limit = self.settings.max_new_tokens, context(self.model)
+        system = bool(self.settings.system)
+        unread, inputs, length = self.unread, *self._read(turns, system, self.unread)
+        if limit is None:
+            return Prompt(turns, inputs, most)
+        while length + min(most, limit // ROOM) > limit and system + unread < len(turns) - 1:
+            unread += 2
+            inputs, length = self._read(turns, system, unread)
+        if length >= limit:
+            raise ModelError(f"this question alone has {length} tokens, and the model sees {limit}; ask a shorter one")
+        remark = f"the first {unread} turns are not read any more: the model sees {limit} tokens"
+        remark, self.unread = remark if unread > self.unread else "", unread
+        return Prompt(turns, inputs, min(most, limit - length), remark)
+
+    def _read(self, turns: list[dict[str, str]], system: bool, unread: int) -> tuple[Any, int]:
+        """Tokens of `turns` without the first `unread` behind the system's, and how many they are."""
+        read = [*turns[:system], *turns[system + unread :]]
         try:
             inputs = self.tokenizer.apply_chat_template(
-                turns, add_generation_prompt=True, return_tensors="pt", return_dict=True
+                read, add_generation_prompt=True, return_tensors="pt", return_dict=True
             )
         except jinja2.TemplateError as error:
             raise ModelError(f"the chat template refuses this conversation: {error}") from error
-        length, context = inputs["input_ids"].shape[1], self.model.config.max_position_embeddings
-        if length >= context:
-            raise ModelError(
-                f"the conversation has {length} tokens, the model sees {context}; /undo forgets the last answer, /reset all"
-            )
-        return Prompt(turns, inputs.to(self.model.device), min(self.settings.max_new_tokens, context - length))
+        return inputs.to(self.model.device), inputs["input_ids"].shape[1]
 
     def answer(self, prompt: Prompt, write: Callable[[str], Any]) -> str:
         """`write` the answer piece by piece, and keep question and answer; Ctrl-C ends the answer where it is.
@@ -95,7 +120,7 @@ class Conversation:
                 remark = f"cut at {prompt.room} tokens; allow more by --max_new_tokens"
         except KeyboardInterrupt:
             streamer.end()  # what it holds back until a word is whole
-            remark = "stopped"
+            remark = STOPPED
         text = "".join(pieces)
         if written is None:
             written = self.tokenizer.encode(text, add_special_tokens=False)

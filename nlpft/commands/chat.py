@@ -1,4 +1,4 @@
-"""Talk with a model, or with several adapters side by side, in the terminal; from a pipe, answer each line."""
+"""Talk with a model, or with several adapters side by side, in the terminal; from a pipe, answer each line by itself."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from nlpft import plugins
-from nlpft.commands._conversation import Conversation, Settings
+from nlpft.commands._conversation import STOPPED, Conversation, Settings
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.errors import ConfigError, ModelError
 from nlpft.files import write_text
@@ -46,10 +46,12 @@ class Config:
     """Of sampling; 0: always the likeliest token."""
     whole: bool = False
     """From a pipe: all of it is one question, not each line one."""
+    turns: bool = False
+    """From a pipe: the lines are turns of one conversation, not each a conversation of its own."""
     tokens: bool = False
     """Show the tokens of each prompt and answer, with their ids, on standard error."""
     force: bool = False
-    """Take adapters that say they were trained on another base."""
+    """Take adapters that say they were trained on another base, and models that were with another chat template."""
 
 
 def run(config: Config) -> int:
@@ -57,16 +59,13 @@ def run(config: Config) -> int:
         raise ConfigError(f"max_new_tokens {config.max_new_tokens}: an answer has at least one token")
     if config.temperature < 0:
         raise ConfigError(f"temperature {config.temperature}: must be 0 or more")
+    if config.whole and config.turns:
+        raise ConfigError("--whole is one question, --turns are several; leave one of them out")
     notes = Console(stderr=True, highlight=False, markup=False)
     with notes.status("loading"):
         sides = load(config)
     if not sys.stdin.isatty():
-        if config.whole:
-            ask(sides, sys.stdin.read().strip(), notes, config.tokens)
-            return 0
-        for line in questions(sys.stdin):
-            say(sides, line, notes, config.tokens)
-        return 0
+        return whole(sides, config, notes) if config.whole else piped(sides, config, notes)
     notes.print(f"{', '.join(side.label for side in sides)}: {HELP}", style="dim")
     for line in questions(typed()):
         try:
@@ -75,6 +74,37 @@ def run(config: Config) -> int:
             notes.print(str(error), style="yellow")
         print()
     return 0
+
+
+def whole(sides: Sequence[Conversation], config: Config, notes: Console) -> int:
+    """Answer all that comes through a pipe as one question. Raises ConfigError where there is none."""
+    question = sys.stdin.read().strip()
+    if not question:
+        raise ConfigError("--whole: nothing came through the pipe")
+    ask(sides, question, notes, config.tokens)
+    return 0
+
+
+def piped(sides: Sequence[Conversation], config: Config, notes: Console) -> int:
+    """Answer each line that comes through a pipe; a line is data and never a command. 1 where one could not be asked.
+
+    Each is a conversation of its own, so that its answer depends on no other line, unless `turns` makes one of all of them.
+    """
+    failed = 0
+    for number, line in enumerate(sys.stdin, 1):
+        if not line.strip():
+            continue
+        if not config.turns:
+            reset(sides, "")
+        try:
+            remarks = ask(sides, line.strip(), notes, config.tokens)
+        except ModelError as error:
+            notes.print(f"line {number}: {error}", style="yellow")
+            failed = 1
+            continue
+        if STOPPED in remarks:  # Ctrl-C: nobody sits there to end what other lines would begin
+            raise KeyboardInterrupt
+    return failed
 
 
 def load(config: Config) -> list[Conversation]:
@@ -102,7 +132,11 @@ def load(config: Config) -> list[Conversation]:
 
 
 def tokenizer_of(name: str, config: Config) -> Any:
-    """A tokenizer with a chat template. Raises ModelError, with the remedy, where there is none."""
+    """A tokenizer with a chat template. Raises ModelError, with the remedy, where there is none.
+
+    Raises ConfigError where the model in that folder was trained with another one.
+    """
+    from nlpft.evaluation import subjects
     from nlpft.models.load import load_tokenizer, tokenizer_folder  # seconds of import
 
     template = None
@@ -115,6 +149,7 @@ def tokenizer_of(name: str, config: Config) -> Any:
             f"nlpft's by --template ({', '.join(plugins.names('templates'))}), or fine-tune it on conversations first: "
             "nlpft convert --template chatml, nlpft train sft"
         )
+    subjects.check_template(resolve(name, weights=False), tokenizer.chat_template, config.force)
     return tokenizer
 
 
@@ -183,18 +218,25 @@ def say(sides: Sequence[Conversation], line: str, notes: Console, tokens: bool =
         ask(sides, line, notes, tokens)
 
 
-def ask(sides: Sequence[Conversation], question: str, notes: Console, tokens: bool) -> None:
-    """Each side's answer on stdout. Raises ModelError, and keeps nothing, where one of them cannot be asked this."""
+def ask(sides: Sequence[Conversation], question: str, notes: Console, tokens: bool) -> list[str]:
+    """Each side's answer on stdout; what is said of it. Raises ModelError, and keeps nothing, where one cannot be asked this."""
     prompts = [side.prompt(question) for side in sides]
+    remarks = []
     for side, prompt in zip(sides, prompts, strict=True):
         if len(sides) > 1:
             print(f"[{side.label}]")
-        remark = side.answer(prompt, lambda text: print(text, end="", flush=True))
+        remark(notes, prompt.remark)
+        remarks.append(side.answer(prompt, lambda text: print(text, end="", flush=True)))
         print()
-        if remark:
-            notes.print(f"[{remark}]", style="dim")
+        remark(notes, remarks[-1])
     if tokens:
         notes.print(shown(sides, ""))
+    return remarks
+
+
+def remark(notes: Console, text: str) -> None:
+    if text:
+        notes.print(f"[{text}]", style="dim")
 
 
 def reset(sides: Sequence[Conversation], rest: str) -> str:

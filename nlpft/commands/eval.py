@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,10 +13,11 @@ from rich.progress import Progress
 from rich.table import Table
 
 from nlpft.errors import ConfigError, ModelError, UserError
-from nlpft.evaluation import results
+from nlpft.evaluation import again, results
 from nlpft.evaluation.harness import HarnessConfig
 from nlpft.evaluation.results import Outcome
 from nlpft.files import check_free
+from nlpft.formats._fields import Columns, Roles
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,9 @@ class Config:
     metrics: tuple[str, ...] = ()
     """More metrics of held-out answers: accuracy, f1, rouge, sacrebleu, chrf, seqeval (spans)."""
     format: str = "auto"
-    """Format of the held-out file: sharegpt, alpaca, auto."""
+    """Format of the held-out file (`nlpft list formats`), or auto: told by each row's keys."""
+    columns: Columns = Columns()
+    roles: Roles = Roles()
     template: str = "auto"
     """Chat template of the held-out file: as in `nlpft convert`."""
     batch_size: int = 64
@@ -53,26 +56,35 @@ class Config:
 
 def run(config: Config) -> int:
     check(config)
-    from nlpft.evaluation import harness
+    from nlpft.evaluation import harness, heldout
     from nlpft.evaluation import run as evaluation  # seconds of import, after the settings have been checked
 
     asked = evaluation.Asked(
         harness.load(config.tasks) if config.tasks else {},
         config.harness,
         config.heldout,
-        config.format,
+        replace(heldout.READING, format=config.format, columns=config.columns, roles=config.roles),
         config.template,
         config.metrics,
         config.batch_size,
         config.max_new_tokens,
     )
-    with evaluation.working_folder(config.output, config.overwrite) as (new, parts):
+    call = again.call(config)
+    with evaluation.working_folder(config.output, config.overwrite or again.goes_on(config.output, call)) as (
+        new,
+        parts,
+    ):
         made = _adapters(config, asked, new, parts) if config.adapters else [_single(config, asked, new, parts)]
+        failed = any(outcome.errors for _, outcome, _ in made)
+        if new is not None:
+            again.note(parts, call, failed)
     if new is not None:
         for label, outcome, about in made:
             show(label if config.adapters else "", outcome, about)
         print(f"-> {config.output}")
-    return int(any(outcome.errors or about.get("inactive") for _, outcome, about in made))
+        if failed:
+            print(f"the same call tries again what failed; answers are kept in {parts.parent}", file=sys.stderr)
+    return int(failed or any(about.get("inactive") for _, _, about in made))
 
 
 def check(config: Config) -> None:
@@ -85,7 +97,7 @@ def check(config: Config) -> None:
         raise ConfigError("--metrics are of held-out answers: give --heldout, too")
     if config.batch_size < 1 or config.harness.batch_size < 1 or (config.harness.limit or 1) < 1:
         raise ConfigError("batch_size, harness.batch_size and harness.limit are at least 1")
-    check_free(config.output, config.overwrite)
+    check_free(config.output, config.overwrite or again.goes_on(config.output, again.call(config)))
 
 
 Made = tuple[str, Outcome, dict[str, Any]]  # label, outcome, what results.json says about it
@@ -139,7 +151,7 @@ def _adapters(config: Config, asked: Any, new: Path | None, parts: Path) -> list
         try:
             outcome, about = _subject(config, asked, own, base, subject, kept)
         except ModelError as error:
-            outcome, about = Outcome({}, {}, {subject.label: str(error)}, {}), {}
+            outcome, about = Outcome({}, {}, {subject.label: str(error)}, {}, {}), {}
             base = load_model(name, config.dtype).to(device()).eval()  # half an adapter may be on the old one
         target = new / subject.label if new else None
         made.append(_finish(config, subject.label, subject.name, outcome, about, target))
@@ -176,6 +188,7 @@ def _finish(
     about = {"label": label, "model": name, "heldout": str(config.heldout or "") or None, **about}
     about |= {"errors": outcome.errors} if outcome.errors else {}
     about |= {"unparsed": outcome.unparsed} if outcome.unparsed else {}
+    about |= {"cut": outcome.cut} if outcome.cut else {}
     if folder:
         folder.mkdir(exist_ok=True)
         results.write(folder, outcome.results, outcome.samples, about)
@@ -223,6 +236,10 @@ def remarks(label: str, outcome: Outcome, about: dict[str, Any]) -> list[str]:
     lines += [
         f"{where}{number} answers of {task.replace(',', ', filter ')} could not be read; they count as wrong"
         for task, number in outcome.unparsed.items()
+    ]
+    lines += [
+        f"{where}{number} answers of {task} were cut short: prompt and answer fill the model's context"
+        for task, number in outcome.cut.items()
     ]
     if about.get("inactive"):
         lines.append(f"error: {where}the adapter is inactive: with and without it, every logit of a probe is the same")

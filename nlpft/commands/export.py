@@ -25,7 +25,7 @@ class Config:
     adapter: bool = False
     """Write the adapter as it is, for a program that has its base (vLLM's --enable-lora, Ollama's ADAPTER)."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Type of merged weights; auto: the base model's."""
+    """Type of whole weights, merged ones or the model's own; auto: the base model's, or as they are."""
     converter: Path | None = None
     """llama.cpp's convert_hf_to_gguf.py, where it is not on the PATH; with --to ollama: write GGUF."""
     outtype: str = "auto"
@@ -39,6 +39,8 @@ def run(config: Config) -> int:
     name = model_folder(config.model)
     if config.output.resolve() in (Path(name).resolve(), *Path(name).resolve().parents):
         raise ConfigError(f"--output {config.output}: holds the model itself; choose another folder")
+    if config.adapter and config.dtype != "auto":
+        raise ConfigError(f"--dtype {config.dtype}: --adapter writes the adapter as it is; leave one of them out")
     check_free(config.output, config.overwrite)
     from nlpft.serving import _source  # seconds of import, after the settings were checked
 

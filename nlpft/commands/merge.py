@@ -87,7 +87,7 @@ def several(config: Config, names: list[str], output: Path) -> list[str]:
 
     settings = combine.Settings(config.weights, config.combination, config.density, config.rank, config.seed)
     combine.check(names, settings)
-    with tempfile.TemporaryDirectory(prefix="nlpft-") as work:
+    with tempfile.TemporaryDirectory(prefix=".combined-", dir=output.parent) as work:
         folder = output if config.to == "adapter" else Path(work) / "combined"
         folder.mkdir(exist_ok=True)
         made = combine.combine(names, folder, settings)

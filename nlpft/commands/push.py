@@ -1,7 +1,5 @@
 """Upload a finished model to the Hugging Face hub, into a private repository unless told otherwise."""
 
-import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,14 +7,10 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from nlpft.errors import ConfigError, ModelError, UserError
+from nlpft.commands._publish import REPO, contents
+from nlpft.errors import ConfigError, UserError
 from nlpft.models.pretrained import resolve
 from nlpft.rundir import model_folder
-
-WANTED = (".json", ".safetensors", ".jinja", ".model", ".txt", ".md", ".gguf", ".onnx", ".data")
-NAMES_BASE = ("adapter_config.json", "README.md", "nlpft.json")  # files that say what an adapter stands on
-PLACES = ("merged_from", "exported_from", "combined_from")  # in nlpft.json
-REPO = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -30,7 +24,7 @@ class Config:
     dry_run: bool = False
     """List what would be uploaded, and ask nobody."""
     base: str | None = None
-    """What the adapter calls its base on the hub, in place of a folder on this machine."""
+    """What the adapter's base is called on the hub, where the adapter names a folder of this machine; in its card, too."""
     message: str = "Upload by nlpft"
     """Of the commit."""
 
@@ -39,7 +33,7 @@ def run(config: Config) -> int:
     if not REPO.fullmatch(config.repo):
         raise ConfigError(f"repo {config.repo!r}: must be owner/name")
     folder = resolve(model_folder(config.model))
-    files = contents(folder, config.base)
+    files = contents(folder, config.repo, config.base)
     console = Console(highlight=False)
     for name, content in files.items():
         size = content.stat().st_size if isinstance(content, Path) else len(content)
@@ -51,53 +45,6 @@ def run(config: Config) -> int:
     url = upload(files, config)
     console.print(f"{config.repo} ({kind}): {url}", markup=False, soft_wrap=True)
     return 0
-
-
-def contents(folder: Path, base: str | None) -> dict[str, Path | bytes]:
-    """What is uploaded, by name: files of the model, those that name its base with `base` in them.
-
-    Raises ConfigError where an adapter names a folder of this machine, which means nothing to others, and no `base` is given.
-    """
-    found: dict[str, Path | bytes] = {
-        path.name: path for path in sorted(folder.iterdir()) if path.is_file() and path.suffix in WANTED
-    }
-    if "nlpft.json" in found:
-        found["nlpft.json"] = without_places(folder / "nlpft.json")
-    own = base_of(folder)
-    if own is None:
-        if base is not None:
-            raise ConfigError(f"--base {base}: {folder} holds no adapter; leave it out")
-        return found
-    if base is None and (not REPO.fullmatch(own) or Path(own).is_dir()):
-        raise ConfigError(
-            f"{folder}: names its base by a folder of this machine, {own}, where nobody else finds it; "
-            "say by --base owner/name what it is on the hub"
-        )
-    if base is not None and base != own:
-        texts = {name: _bytes(found[name]) for name in NAMES_BASE if name in found}
-        found |= {name: text.replace(own.encode(), base.encode()) for name, text in texts.items()}
-    return found
-
-
-def without_places(path: Path) -> bytes:
-    """What nlpft says of a model, without the folders of this machine that it was made from."""
-    facts = json.loads(path.read_text(encoding="utf-8"))
-    return (json.dumps({name: fact for name, fact in facts.items() if name not in PLACES}, indent=2) + "\n").encode()
-
-
-def _bytes(content: Path | bytes) -> bytes:
-    return content.read_bytes() if isinstance(content, Path) else content
-
-
-def base_of(folder: Path) -> str | None:
-    """What the adapter in `folder` calls its base. Raises ModelError where that cannot be read."""
-    path = folder / "adapter_config.json"
-    if not path.is_file():
-        return None
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path}: broken ({type(error).__name__}: {error}); was it copied whole?") from error
 
 
 def upload(files: dict[str, Path | bytes], config: Config) -> str:

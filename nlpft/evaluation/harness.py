@@ -1,22 +1,26 @@
 """Tasks of lm-evaluation-harness: its own by name, and local task files (YAML, data beside it) without network."""
 
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
+from unittest import mock
 
 import jinja2
 import yaml
 
 from nlpft.errors import ConfigError, DataError, ModelError, UserError
+from nlpft.evaluation import exhausted
 from nlpft.evaluation.results import Outcome, Samples, merge
 from nlpft.plugins import suggest
 
 # What lm-eval returns beside the scores and is worth keeping; the rest is about the machine.
 KEYS = ("results", "groups", "group_subtasks", "configs", "versions", "n-shot", "n-samples", "higher_is_better")
+TEMPLATES = ("description", "doc_to_text", "doc_to_target", "doc_to_choice")  # keys of a task file
 UNPARSED = "[invalid]"  # lm-eval's word for an answer in which its filter finds nothing
 
 
@@ -61,22 +65,22 @@ def evaluate(language_model: Any, tasks: dict[str, Any], config: HarnessConfig) 
     for name, task in tasks.items():
         try:
             output = _evaluate(language_model, task, config)
-        except MemoryError:
-            raise
         except Exception as error:  # a task's own code runs here, and hours of other tasks are at stake
+            if exhausted.remedy(error):
+                raise
             errors[name] = str(_explained(name, task, error))
             logging.getLogger(__name__).debug("%s failed", name, exc_info=True)
             continue
         parts.append({key: output[key] for key in KEYS if key in output})
         samples |= output.get("samples", {})
-    return Outcome(merge(parts), samples, errors, _unparsed(samples))
+    return Outcome(merge(parts), samples, errors, _unparsed(samples), {})
 
 
 def _evaluate(language_model: Any, task: Any, config: HarnessConfig) -> dict[str, Any]:
     import lm_eval  # here: 10 s with its tasks, which held-out files do without
 
-    return (
-        lm_eval.simple_evaluate(
+    with _quietly():
+        found = lm_eval.simple_evaluate(
             language_model,
             tasks=[task],
             task_manager=_manager(isinstance(task, str)),
@@ -86,8 +90,30 @@ def _evaluate(language_model: Any, task: Any, config: HarnessConfig) -> dict[str
             system_instruction=config.system,
             log_samples=True,
         )
-        or {}  # of several processes only the first gets any
-    )
+    return found or {}  # of several processes only the first gets any
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep lm-eval from telling the user what he asked for, and from asking pip, git and the compiler about this machine.
+
+    That takes 2 s for each task, and git complains outside of a repository; nlpft keeps none of it. Levels that somebody has set
+    for lm-eval's log stay.
+    """
+    from lm_eval import evaluator
+
+    log = logging.getLogger("lm_eval")
+    level = log.level
+    log.setLevel(level or logging.ERROR)
+    try:
+        with mock.patch.multiple(evaluator, add_env_info=_nothing, get_git_commit_hash=_nothing):
+            yield
+    finally:
+        log.setLevel(level)
+
+
+def _nothing(*asked: Any) -> None:
+    """What is known of this machine."""
 
 
 @cache
@@ -163,6 +189,7 @@ def load_task_file(path: Path) -> dict[str, Any]:
     if not isinstance(task, dict) or "task" not in task:
         raise DataError(f"{path}: a task file has a key 'task' with its name; this one has: {', '.join(task)}")
     _check_keys(path, task)
+    _check_values(path, task)
     files = (task.get("dataset_kwargs") or {}).get("data_files")
     if files:
         task["dataset_kwargs"]["data_files"] = _beside(files, path.parent)
@@ -181,9 +208,32 @@ def _check_keys(path: Path, task: dict[str, Any]) -> None:
     known = [field.name for field in dataclasses.fields(TaskConfig)] + ["include", "class"]
     for key in task:
         if key not in known:
-            lines = path.read_text(encoding="utf-8").splitlines()
-            line = next((f":{i}" for i, text in enumerate(lines, 1) if text.startswith(f"{key}:")), "")
-            raise DataError(f"{path}{line}: a task has no key {key!r}{suggest(key, known)}")
+            raise DataError(f"{path}{_line_of(path, key)}: a task has no key {key!r}{suggest(key, known)}")
+
+
+def _check_values(path: Path, task: dict[str, Any]) -> None:
+    """Raise DataError, with the line, for an output_type that does not exist, and templates that are no Jinja."""
+    from lm_eval.api.task import ALL_OUTPUT_TYPES
+
+    kind = task.get("output_type")
+    if kind is not None and kind not in ALL_OUTPUT_TYPES:
+        raise DataError(
+            f"{path}{_line_of(path, 'output_type')}: no output_type {kind!r}{suggest(str(kind), ALL_OUTPUT_TYPES)}; "
+            f"there are {', '.join(ALL_OUTPUT_TYPES)}"
+        )
+    for key in TEMPLATES:
+        value = task.get(key)
+        for text in value if isinstance(value, list) else [value]:
+            try:
+                jinja2.Environment().parse(text if isinstance(text, str) else "")
+            except jinja2.TemplateSyntaxError as error:
+                raise DataError(f"{path}{_line_of(path, key)}: {key}: {error.message}") from error
+
+
+def _line_of(path: Path, key: str) -> str:
+    """`:line` of a key of a task file; '' where it stands in a file that this one includes."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return next((f":{i}" for i, text in enumerate(lines, 1) if text.startswith(f"{key}:")), "")
 
 
 def _beside(files: Any, folder: Path) -> Any:

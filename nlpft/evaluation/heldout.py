@@ -5,7 +5,7 @@ Rows go through the same reader, template and tokenizer as training data, so tha
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from nlpft.types import Conversation, Segment
 
 TASK = "heldout"
 READING = Reading(repairs=Repairs(trailing_turn=False))  # a question without an answer asks for nothing
+UNANSWERED = "ends without an answer, or with an empty one, so there is nothing to compare with"
 PACK = 512  # tokens scored in one forward pass: attention on the CPU costs its square
 Progress = Callable[[int], Any]  # told how many rows are done
 
@@ -50,26 +51,36 @@ class HeldOut:
     prompts: list[list[int]]  # token ids up to the last answer
     stop: list[int]  # ids of tokens that end an answer
     lengths: list[int]  # tokens of each last answer, its end included
+    context: int | None  # tokens that the model sees
 
 
 def load(
-    path: Path, tokenizer: TextTokenizer, template: ChatTemplate, format: str = "auto", limit: int | None = None
+    path: Path,
+    tokenizer: TextTokenizer,
+    template: ChatTemplate,
+    reading: Reading = READING,
+    limit: int | None = None,
+    context: int | None = None,
 ) -> HeldOut:
-    """The rows of `path` that end in an answer. Raises DataError where one cannot be used: a score leaves none out."""
-    found = list(_usable(path, READING if format == "auto" else replace(READING, format=format)))[:limit]
+    """The rows of `path` that end in an answer. Raises DataError where one cannot be used: a score leaves none out.
+
+    context: tokens that the model sees; none: as the config.json beside the tokenizer says.
+    """
+    context = context or tokenizer.context
+    found = list(_usable(path, reading))[:limit]
     if not found:
         raise DataError(f"{path}: no rows")
     columns = Columns(tokenize([_segments(template, r, len(r.messages)) for r in found], template, tokenizer))
     longest = int(columns.lengths.argmax())
-    if tokenizer.context and columns.lengths[longest] > tokenizer.context:
+    if context and columns.lengths[longest] > context:
         raise DataError(
-            f"{found[longest].source}: {columns.lengths[longest]} tokens, the model sees {tokenizer.context}; "
+            f"{found[longest].source}: {columns.lengths[longest]} tokens, the model sees {context}; "
             "shorten or remove it"
         )
     asked = Columns(tokenize([_segments(template, r, len(r.messages) - 1) for r in found], template, tokenizer))
     prompts = [asked.row(i)[0].tolist() for i in range(len(found))]
     ends, lengths = zip(*(_last_answer(columns.row(i)[1]) for i in range(len(found))), strict=True)
-    return HeldOut(found, columns, prompts, sorted(set(ends)), list(lengths))
+    return HeldOut(found, columns, prompts, sorted(set(ends)), list(lengths), context)
 
 
 def _usable(path: Path, reading: Reading) -> Iterator[Conversation]:
@@ -78,7 +89,8 @@ def _usable(path: Path, reading: Reading) -> Iterator[Conversation]:
     for piece in cut(source(path, format=reading.format), cut_off):
         for _, record, found in read_conversations(piece, reading):
             if isinstance(found, RowRejected):
-                raise DataError(f"{record.source}: {found}; a held-out file must be usable as a whole")
+                why = UNANSWERED if found.reason == "ends without an answer" else str(found)
+                raise DataError(f"{record.source}: {why}; a held-out file must be usable as a whole")
             yield found
     check_whole(cut_off)
 
@@ -96,20 +108,31 @@ def evaluate(
 ) -> Outcome:
     """lm-eval's results and samples of the held-out rows.
 
-    max_new_tokens: of an answer; None: what its reference has and half as much again, beyond which it cannot match.
+    max_new_tokens: of an answer; None: what its reference has and half as much again, beyond which it cannot match. No answer
+    outgrows the model's context, where one that reads its positions in a table would fail; how many it cuts short is counted.
     metrics: names in nlpft/metrics, of the answers. Raises ConfigError for one that does not exist or does not fit the rows.
     """
     kept = kept or Kept(None, "")
     references = [row.messages[-1].content for row in data.rows]
     chosen = answer_metrics.check(metrics, references)
     loss_sums, counts = row_losses(model, data.columns, kept)
-    limits = [max_new_tokens or n + n // 2 + 4 for n in data.lengths]
-    written = _answers(model, tokenizer, data, limits, batch_size, kept, progress)
+    wanted = [max_new_tokens or n + n // 2 + 4 for n in data.lengths]
+    limits = _fitting(wanted, data)
+    written, lengths = _answers(model, tokenizer, data, limits, batch_size, kept, progress)
+    cut = sum(n >= most < asked for n, most, asked in zip(lengths, limits, wanted, strict=True))
     found = answer_metrics.compute(chosen, written, references)
     samples = [_sample(i, data, written[i], loss_sums[i], counts[i], found.per_row) for i in range(len(data.rows))]
     results = _results(samples, float(loss_sums.sum() / counts.sum()), found.values)
     results["configs"] = {TASK: {"task": TASK, "max_new_tokens": max_new_tokens, "stop": data.stop}}
-    return Outcome(results, {TASK: samples}, {}, {f"{TASK},{k}": n for k, n in found.unparsed.items() if n})
+    unparsed = {f"{TASK},{k}": n for k, n in found.unparsed.items() if n}
+    return Outcome(results, {TASK: samples}, {}, unparsed, {TASK: cut} if cut else {})
+
+
+def _fitting(wanted: Sequence[int], data: HeldOut) -> list[int]:
+    """The tokens that each answer may have: as many as `wanted`, or as the model sees behind the prompt."""
+    if not data.context:
+        return list(wanted)
+    return [min(most, data.context - len(prompt)) for most, prompt in zip(wanted, data.prompts, strict=True)]
 
 
 def _results(samples: list[dict[str, Any]], loss: float, more: dict[str, float]) -> dict[str, Any]:
@@ -141,20 +164,23 @@ def _answers(
     batch_size: int,
     kept: Kept,
     progress: Progress,
-) -> list[str]:
-    """The answer to each row, in batches of prompts that are about as long."""
+) -> tuple[list[str], list[int]]:
+    """The answer to each row, and its tokens, in batches of prompts that are about as long."""
     order = sorted(range(len(data.prompts)), key=lambda i: (-len(data.prompts[i]), data.prompts[i]))
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
-    def write(batch: Sequence[tuple[list[int], int]]) -> list[str]:
+    def write(batch: Sequence[tuple[list[int], int]]) -> list[tuple[str, int]]:
         prompts, most = zip(*batch, strict=True)
         found = sorted(answers(model, prompts, data.stop, most, batch_size=batch_size))
-        return [tokenizer.decode(np.array(ids, np.int32)) for _, ids in found]
+        return [(tokenizer.decode(np.array(ids, np.int32)), len(ids)) for _, ids in found]
 
     asked = [[(data.prompts[i], limits[i]) for i in batch] for batch in batches]
-    parts = answered(asked, f"answers until {data.stop}", lambda batch: partial(write, batch), kept, progress)
+    parts = answered(
+        asked, f"answers and lengths until {data.stop}", lambda batch: partial(write, batch), kept, progress
+    )
     written = {i: text for batch, part in zip(batches, parts, strict=True) for i, text in zip(batch, part, strict=True)}
-    return [written[i] for i in range(len(order))]
+    texts, lengths = zip(*(written[i] for i in range(len(order))), strict=True)
+    return list(texts), list(lengths)
 
 
 def row_losses(model: nn.Module, columns: Columns, kept: Kept | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -61,6 +61,10 @@ class PackedLM(HFLM):
         self.planned = planned_attention.serves(model)
         self._encoded: dict[str, list[int]] = {}
 
+    def get_model_info(self) -> dict[str, Any]:
+        """Nothing: lm-eval would ask the hub about the model, for each task, and nlpft keeps nothing of it."""
+        return {}
+
     @cached_property
     def max_length(self) -> int:
         """Tokens that the model sees; lm-eval looks for it in the configuration anew for each request."""

@@ -1,4 +1,9 @@
-"""Evaluation folders, in lm-evaluation-harness's own layout: results.json and samples_TASK.jsonl."""
+"""Evaluation folders: results.json and samples_TASK.jsonl, whose contents are lm-evaluation-harness's.
+
+lm-eval itself writes MODEL/results_TIME.json and MODEL/samples_TASK_TIME.jsonl, and each run adds a pair. Here a folder is one
+evaluation, which is there as a whole or not at all, and its name is its label, so neither model nor time need be in names: what
+was evaluated stands below "nlpft". Of lm-eval's keys those about the machine are left out (config, git_hash, date, environment).
+"""
 
 import hashlib
 import json
@@ -17,6 +22,7 @@ class Outcome(NamedTuple):
     samples: Samples
     errors: dict[str, str]  # task -> why it failed
     unparsed: dict[str, int]  # "task,filter" -> answers that could not be read
+    cut: dict[str, int]  # task -> answers that the model's context cut short
 
 
 def write(folder: Path, results: dict[str, Any], samples: Samples, about: dict[str, Any]) -> None:
@@ -49,8 +55,7 @@ def merge(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def together(outcomes: Sequence[Outcome]) -> Outcome:
     """Several outcomes, of different tasks, as one."""
-    results, samples, errors, unparsed = zip(*outcomes, strict=True)
-    return Outcome(merge(results), merge(samples), merge(errors), merge(unparsed))
+    return Outcome(*map(merge, zip(*outcomes, strict=True)))
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:

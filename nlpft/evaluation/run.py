@@ -1,6 +1,7 @@
 """One model, or one base and several adapters, through held-out rows and tasks; every process does its share of the questions."""
 
 import contextlib
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +10,16 @@ from typing import Any
 from accelerate.utils import broadcast_object_list
 from torch import nn
 
+from nlpft.data.conversation import Reading
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.errors import UserError
-from nlpft.evaluation import harness, heldout, subjects
+from nlpft.evaluation import again, answer_metrics, exhausted, harness, heldout, subjects
 from nlpft.evaluation.harness import HarnessConfig
 from nlpft.evaluation.results import Outcome, together
 from nlpft.evaluation.spread import Kept, process
 from nlpft.evaluation.subjects import Subject
 from nlpft.files import check_free, resumable_folder
-from nlpft.models.load import load_tokenizer, tokenizer_folder
+from nlpft.models.load import load_tokenizer, stored_context, tokenizer_folder
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Asked:
     tasks: dict[str, Any]  # of `harness.load`
     harness: HarnessConfig
     heldout: Path | None
-    format: str
+    reading: Reading  # of the held-out file
     template: str
     metrics: tuple[str, ...]
     batch_size: int
@@ -45,13 +47,14 @@ class Tools:
 
 
 def tools(name: str, asked: Asked) -> Tools:
-    """Raises DataError or ConfigError where held-out rows or their template cannot be used."""
+    """Raises DataError or ConfigError where held-out rows, their template or their metrics cannot be used."""
     text, tokenizer = TextTokenizer(tokenizer_folder(name)), load_tokenizer(name)
     rows, templates = None, []
     if asked.heldout:
         template = text.chat_template(asked.template)
         templates.append(template.source)
-        rows = heldout.load(asked.heldout, text, template, asked.format, asked.harness.limit)
+        rows = heldout.load(asked.heldout, text, template, asked.reading, asked.harness.limit, stored_context(name))
+        answer_metrics.check(asked.metrics, [row.messages[-1].content for row in rows.rows])
     if asked.tasks and asked.harness.chat_template and tokenizer.chat_template:
         templates.append(tokenizer.chat_template)
     return Tools(text, tokenizer, rows, tuple(templates))
@@ -84,7 +87,9 @@ def _heldout(model: nn.Module, own: Tools, asked: Asked, kept: Kept, progress: h
             kept=kept,
         )
     except (UserError, RuntimeError) as error:
-        return Outcome({}, {}, {heldout.TASK: f"{type(error).__name__}: {error}"}, {})
+        if exhausted.remedy(error):
+            raise
+        return Outcome({}, {}, {heldout.TASK: f"{type(error).__name__}: {error}"}, {}, {})
 
 
 def check_templates(folders: Sequence[Path], own: Tools, force: bool) -> None:
@@ -101,15 +106,20 @@ def about_adapter(model: Any, subject: Subject) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def working_folder(output: Path, overwrite: bool) -> Iterator[tuple[Path | None, Path]]:
-    """(new, parts) of `resumable_folder`, made by the first process; the others know only where the parts lie."""
+    """(new, parts) of `resumable_folder`, made by the first process; the others know only where the parts lie.
+
+    The parts are removed where the block ends well and `again.note` has not said that tasks failed.
+    """
     state = process()
     check_free(output, overwrite)
-    with contextlib.ExitStack() as stack:
-        new, parts = None, Path()
+    new, parts = None, Path()
+    with exhausted.ends_the_run(), contextlib.ExitStack() as stack:
         if state.is_main_process:
-            new, parts = stack.enter_context(resumable_folder(output, "answers", overwrite))
+            new, parts = stack.enter_context(resumable_folder(output, again.KEY, overwrite, keep=True))
         if state.num_processes > 1:
             (shared,) = broadcast_object_list([str(parts)])
             parts = Path(shared)
         yield new, parts
         state.wait_for_everyone()
+    if new is not None and not (parts / again.CALL).is_file():
+        shutil.rmtree(parts.parent, ignore_errors=True)

@@ -105,7 +105,7 @@ def check_template(folder: Path, used: str, force: bool) -> None:
     if force or not trained or trained == ChatTemplate(used, []).hash:
         return
     raise ConfigError(
-        f"{folder}: was trained with another chat template (hash {trained}) than this evaluation would use "
+        f"{folder}: was trained with another chat template (hash {trained}) than would be used here "
         f"(hash {ChatTemplate(used, []).hash}):\n{_difference(folder, trained, used)}\n"
         "give the one it was trained with by --template (a .jinja file), or add --force"
     )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from nlpft.models import planned_attention, prefix_tree
 from nlpft.models.kept_keys import KeptKeys, bytes_per_token
+from nlpft.models.load import context
 
 READ = {"cpu": 1024, "cuda": 16384}  # prompt tokens read in one pass
 ROOM = 2 * 2**30  # bytes of keys and values on the CPU; on a GPU a share of what is free
@@ -148,8 +149,22 @@ def _leave(rows: list[Row], tokens: Tensor, ended: Sequence[bool], kept: KeptKey
 @torch.no_grad()
 def _generated(model: Any, waiting: list[Row], wide: int, stop: frozenset[int], finished: Finished) -> Iterator[Row]:
     """By transformers' own `generate`, for architectures that planned attention does not serve."""
-    for start in range(0, len(waiting), wide):
-        yield from _padded(model, waiting[start : start + wide], stop)
+    for rows in _batches(waiting, wide, context(model)):
+        yield from _padded(model, rows, stop)
+
+
+def _batches(waiting: Sequence[Row], wide: int, longest: int | None) -> Iterator[list[Row]]:
+    """`waiting` in batches of up to `wide`, none of which outgrows `longest` tokens: all rows go on until the last one ends."""
+    batch: list[Row] = []
+    for row in waiting:
+        rows = [*batch, row]
+        length = max(len(r.prompt) for r in rows) + max(r.limit for r in rows)
+        if batch and (len(rows) > wide or (longest and length > longest)):
+            yield batch
+            rows = [row]
+        batch = rows
+    if batch:
+        yield batch
 
 
 def _padded(model: Any, rows: list[Row], stop: frozenset[int]) -> Iterator[Row]:

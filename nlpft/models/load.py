@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from nlpft.errors import ConfigError, ModelError
 from nlpft.files import whole_folder
@@ -51,9 +51,17 @@ def load_model(name: str, dtype: str = "auto", auto: Any = AutoModelForCausalLM,
     return model
 
 
-def context(model: nn.Module) -> int | None:
+def context(model: Any) -> int | None:
     """Tokens that `model` can see, where its configuration says so."""
-    return getattr(model.config, "max_position_embeddings", None)
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+
+
+def stored_context(name: str) -> int | None:
+    """Tokens that the model called `name` can see, by its config.json; of an adapter, its base's."""
+    folder = resolve(name, weights=False)
+    base = adapter_base(folder)
+    config = AutoConfig.from_pretrained(resolve(base, weights=False) if base else folder)
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def device() -> torch.device:

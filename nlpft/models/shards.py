@@ -79,6 +79,16 @@ def shape(file: Path, name: str) -> tuple[int, ...]:
         return tuple(weights.get_slice(name).get_shape())
 
 
+def layout(file: Path, name: str) -> Layout:
+    """Type and shape of a tensor, without reading it. Raises ModelError for a type that torch computes nothing with."""
+    with _opened(file) as weights:
+        found = weights.get_slice(name)
+        known = {word: dtype for dtype, word in TYPES.items()}
+        if found.get_dtype() not in known:
+            raise ModelError(f"{file}: {name} is stored as {found.get_dtype()}; known are {', '.join(known)}")
+        return Layout(known[found.get_dtype()], tuple(found.get_shape()))
+
+
 def write(file: Path, layouts: Mapping[str, Layout], tensors: Iterable[tuple[str, Tensor]]) -> None:
     """Write `tensors`, which come in the order of `layouts`, one after the other, each in its layout's type."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
@@ -101,9 +111,16 @@ def write_index(folder: Path, files: Mapping[str, str]) -> None:
     """Write the index of a model of several files; of one file that is all of it, none is needed."""
     if set(files.values()) == {SINGLE}:
         return
-    total = sum((folder / file).stat().st_size for file in set(files.values()))
+    total = sum(_tensor_bytes(folder / file) for file in set(files.values()))
     text = json.dumps({"metadata": {"total_size": total}, "weight_map": dict(sorted(files.items()))}, indent=2)
     (folder / INDEX).write_text(text + "\n", encoding="utf-8")
+
+
+def _tensor_bytes(file: Path) -> int:
+    """Bytes of all tensors in a file: what stands behind its header."""
+    with file.open("rb") as read:
+        (header,) = struct.unpack("<Q", read.read(8))
+    return file.stat().st_size - 8 - header
 
 
 def _bytes(tensor: Tensor, dtype: torch.dtype) -> Iterator[memoryview]:

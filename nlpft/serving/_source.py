@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from nlpft.errors import ModelError
 from nlpft.models.load import adapter_base, load_tokenizer
 from nlpft.models.pretrained import canonical_name, resolve
+from nlpft.serving import _retyped
 from nlpft.serving._stops import stops
 
 WANTED = (".json", ".safetensors", ".bin", ".jinja", ".model", ".txt")  # of a model's folder
@@ -17,7 +18,7 @@ class Settings(NamedTuple):
     """How it is to be written; each target uses what concerns it."""
 
     adapter: bool = False  # the adapter as it is, for a program that has its base
-    dtype: str = "auto"  # of whole weights
+    dtype: str = "auto"  # of whole weights; auto: as they are, or as the base's
     converter: Path | None = None  # llama.cpp's convert_hf_to_gguf.py
     outtype: str = "auto"  # of a GGUF file, in that program's words
 
@@ -46,8 +47,12 @@ def write_whole(source: Source, output: Path, settings: Settings) -> list[str]:
     """Write whole weights, tokenizer with its chat template, and where generation ends, to `output`; what is to be said."""
     said = []
     if source.base is None:
+        written: set[str] = set()
+        if settings.dtype != "auto":
+            written = _retyped.write(source.folder, output, settings.dtype)
+            said = [f"weights in {settings.dtype}"]
         for file in sorted(source.folder.iterdir()):
-            if file.suffix in WANTED:
+            if file.suffix in WANTED and file.name not in written:
                 shutil.copy(file, output)
     else:
         from nlpft.models import merge  # seconds of import

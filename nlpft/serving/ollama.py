@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nlpft.data.tokenizer import TextTokenizer
-from nlpft.models.load import load_tokenizer, tokenizer_folder
+from nlpft.models.load import load_tokenizer, stored_context, tokenizer_folder
 from nlpft.models.pretrained import resolve
 from nlpft.serving import gguf
 from nlpft.serving._go_template import go_template
@@ -57,8 +57,7 @@ def parameters(source: Source, output: Path, ends: list[int]) -> list[str]:
     """Lines of the Modelfile: where answers stop, how tokens are chosen, how much the model sees."""
     tokenizer = load_tokenizer(source.name)
     settings = _json(output / "generation_config.json")
-    base = resolve(source.base, weights=False) if source.base else source.folder
-    context = _json(base / "config.json").get("max_position_embeddings")
+    context = stored_context(source.name)
     lines = [f"PARAMETER stop {json.dumps(tokenizer.decode([token]), ensure_ascii=False)}" for token in ends]
     chosen = {name: settings[name] for name in SAMPLING if settings.get(name) is not None}
     lines += [f"PARAMETER {NAMES.get(name, name)} {value}" for name, value in chosen.items()]

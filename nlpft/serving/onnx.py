@@ -35,6 +35,8 @@ def check(settings: Settings) -> None:
     """Raise ConfigError for what does not fit, or without the packages."""
     if settings.adapter:
         raise ConfigError("--adapter: --to onnx writes whole weights; leave it out")
+    if settings.dtype not in ("auto", "float32"):
+        raise ConfigError(f"--dtype {settings.dtype}: --to onnx writes float32; leave it out")
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise ConfigError(f'--to onnx needs {", ".join(missing)}: pip install "nlpft[onnx]"')
@@ -66,17 +68,18 @@ def export(model: Any, file: Path) -> None:
     shapes = ({0: torch.export.Dim("batch"), 1: torch.export.Dim("time", **longest)},)
     try:
         with torch.no_grad():
-            torch.onnx.export(
-                Logits(model),
+            made: Any = torch.onnx.export(
+                Logits(model).eval(),
                 (torch.arange(24).reshape(2, 12),),
-                file,
                 input_names=["input_ids"],
                 output_names=["logits"],
                 dynamic_shapes=shapes,
                 dynamo=True,
-                external_data=True,
                 verbose=False,
             )
+        for node in made.model.graph.all_nodes():
+            node.metadata_props.clear()  # where in the files of this machine each operation was called
+        made.save(file, external_data=True)
     except torch.onnx.OnnxExporterError as error:
         reason = str(error).strip().splitlines()
         raise ModelError(

@@ -60,6 +60,21 @@ def talk(monkeypatch, capsys, folder, text: str, *words: str) -> str:
     return capsys.readouterr().out
 
 
+def type_in(monkeypatch, folder, lines: list[str | BaseException], *words: str) -> None:
+    """A conversation at the keyboard, until Ctrl-D."""
+    keys = iter([*lines, EOFError()])
+
+    def keyboard(prompt):
+        line = next(keys)
+        if isinstance(line, BaseException):
+            raise line
+        return line
+
+    monkeypatch.setattr("builtins.input", keyboard)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    assert cli.main(["chat", str(folder), *words]) == 0
+
+
 def test_a_pipe_gets_the_answer_alone_and_it_ends_with_the_turn(script, tiny_folder, monkeypatch, capsys):
     model = script("Hello there<|im_end|>and on and on")
     assert talk(monkeypatch, capsys, tiny_folder, "word\n") == "Hello there\n"
@@ -76,9 +91,9 @@ def test_an_answer_ends_with_the_turn_where_sequences_end_otherwise(script, tmp_
     assert talk(monkeypatch, capsys, folder, "one\ntwo\n") == "Hello\nHello\n"
 
 
-def test_history_is_kept_until_a_reset(script, tiny_folder, monkeypatch, capsys):
+def test_history_is_kept_until_a_reset(script, tiny_folder, monkeypatch):
     model = script("one<|im_end|>", "two<|im_end|>", "three<|im_end|>")
-    talk(monkeypatch, capsys, tiny_folder, "a\n\nb\n/reset\nc\n/exit\nd\n", "--system", "be good")
+    type_in(monkeypatch, tiny_folder, ["a", "", "b", "/reset", "c", "/exit", "d"], "--system", "be good")
     system = "<|im_start|>system\nbe good<|im_end|>\n"
     first = f"{system}<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n"
     assert model.prompts == [
@@ -90,8 +105,80 @@ def test_history_is_kept_until_a_reset(script, tiny_folder, monkeypatch, capsys)
 
 def test_ctrl_c_stops_the_answer_and_the_conversation_goes_on(script, tiny_folder, monkeypatch, capsys):
     model = script(("Hello there", KeyboardInterrupt()), "fine<|im_end|>")
-    assert talk(monkeypatch, capsys, tiny_folder, "a\nb\n") == "Hello there\nfine\n"
+    type_in(monkeypatch, tiny_folder, ["a", "b"])
+    assert capsys.readouterr().out.split("\n") == ["Hello there", "", "fine", "", "", ""]
     assert "assistant\nHello there<|im_end|>\n<|im_start|>user\nb" in model.prompts[1]
+
+
+def test_ctrl_c_ends_what_comes_through_a_pipe(script, tiny_folder, monkeypatch, capsys):
+    model = script(("Hello there", KeyboardInterrupt()), "fine<|im_end|>")
+    monkeypatch.setattr("sys.stdin", io.StringIO("a\nb\n"))
+    assert cli.main(["chat", str(tiny_folder)]) == 130
+    assert len(model.prompts) == 1
+
+
+def test_each_line_of_a_pipe_is_a_conversation_of_its_own_and_none_a_command(script, tiny_folder, monkeypatch, capsys):
+    asked = ["a", "/reset", "/exit", "/save x", "b"]
+    model = script(*["word<|im_end|>"] * len(asked))
+    assert talk(monkeypatch, capsys, tiny_folder, "\n\n".join(asked)) == "word\n" * len(asked)
+    assert model.prompts == [f"<|im_start|>user\n{a}<|im_end|>\n<|im_start|>assistant\n" for a in asked]
+
+
+def test_lines_of_a_pipe_can_be_turns_of_one_conversation(script, tiny_folder, monkeypatch, capsys):
+    model = script("one<|im_end|>", "two<|im_end|>")
+    talk(monkeypatch, capsys, tiny_folder, "a\n/reset\n", "--turns")
+    assert model.prompts[1].startswith(f"{model.prompts[0]}one<|im_end|>\n<|im_start|>user\n/reset<|im_end|>")
+
+
+def test_a_line_that_cannot_be_asked_is_named_and_the_others_are_answered(script, tiny_folder, monkeypatch, capsys):
+    script("one<|im_end|>", "two<|im_end|>")
+    monkeypatch.setattr("sys.stdin", io.StringIO("a\n" + "word " * 300 + "\nb\n"))
+    assert cli.main(["chat", str(tiny_folder)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "one\ntwo\n"
+    said = " ".join(printed.err.split())
+    assert "line 2: this question alone has 311" in said
+    assert "the model sees 256" in said
+
+
+@pytest.mark.parametrize("system", [[], ["--system", "be good"]])
+def test_the_oldest_turns_are_read_no_more_where_there_is_no_room_and_that_is_said(
+    script, tiny_folder, monkeypatch, capsys, system
+):
+    model = script(*["word<|im_end|>"] * 6)
+    questions = [f"{n} " + "reply " * 50 for n in range(6)]
+    type_in(monkeypatch, tiny_folder, questions, "--max_new_tokens", "9", *system)
+    assert all(len(model.tokenizer.encode(prompt)) <= 256 - 9 for prompt in model.prompts)
+    start = "<|im_start|>system\nbe good<|im_end|>\n" if system else ""
+    first = [prompt.removeprefix(f"{start}<|im_start|>user\n")[:2] for prompt in model.prompts]
+    assert first == ["0 ", "0 ", "0 ", "1 ", "2 ", "3 "]
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the first 2 turns are not read any more: the model sees 256 tokens" in said
+    assert "the first 4 turns" in said
+
+
+def test_a_model_that_names_no_context_has_no_limit(script, tiny_folder, monkeypatch, capsys):
+    model = script("one<|im_end|>")
+    vars(model.model.config)["max_position_embeddings"] = None  # as configurations that have no such number
+    assert talk(monkeypatch, capsys, tiny_folder, "a\n") == "one\n"
+
+
+@pytest.mark.parametrize("adapters", [False, True])
+def test_another_template_than_the_model_was_trained_with_is_refused_unless_forced(
+    tiny_folder, tmp_path, monkeypatch, capsys, adapters
+):
+    adapter = save_adapter(tmp_path / "adapter", tiny_folder, 0.5)
+    line = ["chat", *([str(tiny_folder), "--adapters"] if adapters else []), str(adapter), "--template", "alpaca"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("a\n"))
+    assert cli.main([*line, "--max_new_tokens", "2"]) == 2
+    assert "another chat template" in capsys.readouterr().err
+    assert cli.main([*line, "--max_new_tokens", "2", "--force"]) == 0
+
+
+def test_an_empty_pipe_is_no_question(tiny_folder, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO(" \n"))
+    assert cli.main(["chat", str(tiny_folder), "--whole"]) == 2
+    assert "nothing came through the pipe" in capsys.readouterr().err
 
 
 def test_an_answer_that_is_cut_is_said_to_be(script, tiny_folder, monkeypatch, capsys):
@@ -101,13 +188,6 @@ def test_an_answer_that_is_cut_is_said_to_be(script, tiny_folder, monkeypatch, c
     printed = capsys.readouterr()
     assert len(AutoTokenizer.from_pretrained(tiny_folder).encode(printed.out.rstrip("\n"))) == 7
     assert "cut at 7 tokens" in printed.err
-
-
-def test_a_conversation_longer_than_the_context_is_refused_and_forgotten(script, tiny_folder, monkeypatch, capsys):
-    script()
-    monkeypatch.setattr("sys.stdin", io.StringIO("word " * 300))
-    assert cli.main(["chat", str(tiny_folder)]) == 2
-    assert "the model sees 256" in capsys.readouterr().err
 
 
 def test_an_answer_fills_the_context_and_no_more(script, tiny_folder, monkeypatch, capsys):
@@ -126,21 +206,11 @@ def test_temperature_samples_and_zero_does_not(tiny_folder, monkeypatch, capsys)
 
 
 def test_the_keyboard_asks_until_ctrl_d_and_survives_errors(script, tiny_folder, monkeypatch, capsys):
-    lines = iter(["hi", KeyboardInterrupt(), "word " * 300, "/reset", "again", EOFError()])
-
-    def keyboard(prompt):
-        line = next(lines)
-        if isinstance(line, BaseException):
-            raise line
-        return line
-
     model = script("one<|im_end|>", "two<|im_end|>")
-    monkeypatch.setattr("builtins.input", keyboard)
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    assert cli.main(["chat", str(tiny_folder)]) == 0
+    type_in(monkeypatch, tiny_folder, ["hi", KeyboardInterrupt(), "word " * 300, "/reset", "again"])
     printed = capsys.readouterr()
     assert [line for line in printed.out.splitlines() if line and chat.HELP not in line] == ["one", "two"]
-    assert "/reset all" in printed.err
+    assert "ask a shorter one" in printed.err
     assert len(model.prompts) == 2
 
 
@@ -170,11 +240,11 @@ def test_what_the_template_refuses_is_said(tmp_path, script, monkeypatch, capsys
     tiny.save_tokenizer(folder, chat_template=template)
     script(folder=folder)
     monkeypatch.setattr("sys.stdin", io.StringIO("a\n"))
-    assert cli.main(["chat", str(folder), "--system", "s"]) == 2
+    assert cli.main(["chat", str(folder), "--system", "s"]) == 1
     assert "no system here" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [["--max_new_tokens", "0"], ["--temperature", "-1"]])
+@pytest.mark.parametrize("words", [["--max_new_tokens", "0"], ["--temperature", "-1"], ["--turns", "--whole"]])
 def test_settings_out_of_range_are_refused_before_the_model_is_loaded(words, capsys):
     assert cli.main(["chat", "./gone", *words]) == 2
     assert words[0][2:] in capsys.readouterr().err
@@ -182,14 +252,14 @@ def test_settings_out_of_range_are_refused_before_the_model_is_loaded(words, cap
 
 def test_undo_forgets_the_last_answer_and_its_question(script, tiny_folder, monkeypatch, capsys):
     model = script("one<|im_end|>", "two<|im_end|>", "three<|im_end|>")
-    talk(monkeypatch, capsys, tiny_folder, "/undo\na\nb\n/undo\nc\n")
+    type_in(monkeypatch, tiny_folder, ["/undo", "a", "b", "/undo", "c"])
     first = "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\n"
     assert model.prompts[2] == f"{first}one<|im_end|>\n<|im_start|>user\nc<|im_end|>\n<|im_start|>assistant\n"
 
 
 def test_a_saved_conversation_is_one_that_convert_reads(script, tiny_folder, tmp_path, monkeypatch, capsys):
     script("one<|im_end|>", "two<|im_end|>")
-    talk(monkeypatch, capsys, tiny_folder, f"a\nb\n/save {tmp_path / 'kept.json'}\n", "--system", "be good")
+    type_in(monkeypatch, tiny_folder, ["a", "b", f"/save {tmp_path / 'kept.json'}"], "--system", "be good")
     (row,) = json.loads((tmp_path / "kept.json").read_text())
     assert [tuple(m.values()) for m in row["messages"]] == [
         ("system", "be good"), ("user", "a"), ("assistant", "one"), ("user", "b"), ("assistant", "two"),
@@ -208,23 +278,21 @@ def test_a_file_that_cannot_be_saved_is_said_and_nothing_lost(
     (tmp_path / "there").write_text("mine")
     script()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"/save {name}\n"))
-    assert cli.main(["chat", str(tiny_folder)]) == 2
+    type_in(monkeypatch, tiny_folder, [f"/save {name}"])
     assert said in capsys.readouterr().err
     assert (tmp_path / "there").read_text() == "mine"
 
 
 def test_tokens_are_shown_with_their_ids_on_demand(script, tiny_folder, monkeypatch, capsys):
     model = script("one<|im_end|>")
-    monkeypatch.setattr("sys.stdin", io.StringIO("a\n/tokens\n"))
-    assert cli.main(["chat", str(tiny_folder)]) == 0
+    type_in(monkeypatch, tiny_folder, ["a", "/tokens"])
     printed = capsys.readouterr()
     ids = model.tokenizer.encode(model.prompts[0])
     said = " ".join(printed.err.split())
     assert f"prompt, {len(ids)} tokens" in said
     assert all(f"{json.dumps(model.tokenizer.decode([i]))[1:-1].strip()} {i}" in said for i in ids)
     assert said.endswith(f"<|im_end|> {model.tokenizer.convert_tokens_to_ids('<|im_end|>')}")
-    assert printed.out == "one\n"
+    assert printed.out.strip() == "one"
 
 
 def test_all_of_a_pipe_can_be_one_question(script, tiny_folder, monkeypatch, capsys):
@@ -243,7 +311,7 @@ def two(tiny_folder, tmp_path):
 
 def test_adapters_side_by_side_answer_as_each_does_alone_with_its_own_history(two, tiny_folder, monkeypatch, capsys):
     def said(model, questions, *words):
-        return talk(monkeypatch, capsys, model, questions, "--max_new_tokens", "9", *words)
+        return talk(monkeypatch, capsys, model, questions, "--turns", "--max_new_tokens", "9", *words)
 
     models = [tiny_folder, *two]
     first = [said(model, "Hello there\n") for model in models]

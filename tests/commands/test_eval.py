@@ -7,10 +7,13 @@ from types import SimpleNamespace
 import processes
 import pytest
 import tiny
+import torch
 from adapters import save_adapter
 
 from nlpft import cli
-from nlpft.evaluation import language_model
+from nlpft.errors import ConfigError
+from nlpft.evaluation import heldout, language_model
+from nlpft.models import load
 from nlpft.templates import alpaca
 
 CHOICE = """
@@ -165,6 +168,105 @@ def test_a_killed_run_goes_on_where_it_was(folder, tiny_folder, monkeypatch):
     assert [p.name for p in folder.iterdir() if "partial" in p.name] == []
 
 
+def counted(monkeypatch):
+    """The batches that tasks are asked from now on."""
+    real, asked = language_model.scoring.begin, []
+    monkeypatch.setattr(language_model.scoring, "begin", lambda m, batch: asked.extend(batch) or real(m, batch))
+    return asked
+
+
+def test_the_same_call_tries_again_what_failed_and_nothing_else(folder, tiny_folder, monkeypatch, capsys):
+    (folder / "odd.yaml").write_text(CHOICE.format(name="odd", column="riddle"))
+    line = words(tiny_folder, folder, folder / "out")
+    line.insert(3, str(folder / "odd.yaml"))
+    assert cli.main(line) == 1
+    assert "the same call tries again" in capsys.readouterr().err
+    (folder / "odd.yaml").write_text(CHOICE.format(name="odd", column="gold"))
+    asked = counted(monkeypatch)
+    monkeypatch.setattr(heldout, "answers", None)
+    monkeypatch.setattr(language_model, "answers", None)
+    assert cli.main([*line, "--harness.batch_size", "2"]) == 0
+    assert len(asked) == 9 * 3
+    assert read(folder / "out")[0]["results"].keys() == {"odd", "animals", "numbers", "heldout"}
+    assert "errors" not in read(folder / "out")[0]["nlpft"]
+    assert [p.name for p in folder.iterdir() if "partial" in p.name] == []
+    assert cli.main(line) == 2
+
+
+def test_another_call_does_not_replace_what_one_with_failures_has_written(folder, tiny_folder, capsys):
+    (folder / "odd.yaml").write_text(CHOICE.format(name="odd", column="riddle"))
+    line = ["eval", str(tiny_folder), "--tasks", str(folder / "odd.yaml"), "--heldout", str(folder / "rows.json")]
+    line += ["-o", str(folder / "out")]
+    assert cli.main(line) == 1
+    assert cli.main([*line, "--max_new_tokens", "3"]) == 2
+    assert "already there" in capsys.readouterr().err
+    assert cli.main([*line, "--max_new_tokens", "3", "--overwrite"]) == 1
+
+
+def test_an_adapter_that_does_not_fit_is_tried_again_by_the_same_call(folder, tiny_folder, monkeypatch):
+    odd = save_adapter(folder / "odd", tiny_folder, 0.5)
+    settings = (odd / "adapter_config.json").read_text()
+    (odd / "adapter_config.json").write_text(json.dumps({**json.loads(settings), "r": 3}))
+    line = words(tiny_folder, folder, folder / "out", "--adapters", odd)
+    assert cli.main(line) == 1
+    (odd / "adapter_config.json").write_text(settings)
+    asked = counted(monkeypatch)
+    assert cli.main(line) == 0
+    assert len(asked) == 9 * 3  # of the adapter, none of the base
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory."), "lower --batch_size"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "lower --batch_size"),
+        (MemoryError(), "lower --batch_size"),
+        (OSError(28, "No space left on device", "answers"), "no space left on the disk"),
+    ],
+)
+@pytest.mark.parametrize("where", ["a task", "held-out rows"])
+def test_memory_or_disk_that_is_used_up_ends_the_run_and_keeps_the_answers(
+    folder, tiny_folder, monkeypatch, capsys, error, said, where
+):
+    def full(*args, **settings):
+        raise error
+
+    module, name = (language_model.scoring, "begin") if where == "a task" else (heldout, "answers")
+    monkeypatch.setattr(module, name, full)
+    line = words(tiny_folder, folder, folder / "out")
+    assert cli.main(line) == 2
+    assert said in capsys.readouterr().err
+    assert not (folder / "out").exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(heldout, "_pack_losses", None)
+    assert cli.main(line) == 0
+
+
+def test_answers_are_kept_where_nothing_came_of_them(folder, tiny_folder, monkeypatch, capsys):
+    def odd(*args):
+        raise ConfigError("cannot be compared")
+
+    monkeypatch.setattr(heldout.answer_metrics, "compute", odd)
+    line = ["eval", str(tiny_folder), "--heldout", str(folder / "rows.json"), "-o", str(folder / "out")]
+    assert cli.main(line) == 2
+    assert "cannot be compared" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.setattr(heldout, "answers", None)
+    assert cli.main(line) == 0
+
+
+def test_lm_eval_neither_repeats_the_settings_nor_looks_at_the_machine(folder, tiny_folder, monkeypatch, caplog, capfd):
+    surveyed = []
+    monkeypatch.setattr("torch.utils.collect_env.get_pretty_env_info", lambda: surveyed.append(1) or "")
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *args, **settings: surveyed.append(2))
+    monkeypatch.chdir(folder)
+    line = ["eval", str(tiny_folder), "--tasks", str(folder / "animals.yaml"), "-o", str(folder / "out")]
+    assert cli.main([*line, "--harness.num_fewshot", "1"]) == 0
+    assert surveyed == []
+    assert [r.getMessage() for r in caplog.records if r.name.startswith("lm_eval")] == []
+    assert "git" not in capfd.readouterr().err
+
+
 def test_a_chat_template_that_is_not_there_is_said(folder, capsys):
     model = tiny.save_model(folder / "model")
     (model / "chat_template.jinja").unlink()
@@ -192,12 +294,26 @@ def test_broken_weights_are_named(folder, capsys):
     ("metrics", "said"),
     [(["acuracy"], "did you mean 'accuracy'"), (["seqeval"], "not a list of BIO tags"), (["f1"], "compares labels")],
 )
-def test_metrics_that_do_not_fit_are_said(folder, tiny_folder, capsys, metrics, said):
+def test_metrics_that_do_not_fit_are_said_before_weights_are_read(
+    folder, tiny_folder, monkeypatch, capsys, metrics, said
+):
+    monkeypatch.setattr(load, "load_model", lambda *args: pytest.fail("read"))
     rows = [tiny.chat(f"question {n}", f"word {n}") for n in range(6)]
     file = tiny.write_json(folder / "free.json", rows)
     line = ["eval", str(tiny_folder), "--heldout", str(file), "-o", str(folder / "out"), "--metrics", *metrics]
     assert cli.main(line) == 2
     assert said in capsys.readouterr().err
+
+
+def test_held_out_files_are_read_by_the_users_names_of_keys_and_roles(folder, tiny_folder):
+    rows = [{"q": "word", "a": "reply"}, {"turns": [{"who": "Tom", "said": "5"}, {"who": "Ann", "said": "6"}]}]
+    file = tiny.write_json(folder / "own.json", rows)
+    line = ["eval", str(tiny_folder), "--heldout", str(file), "-o", str(folder / "out")]
+    assert cli.main(line) == 2
+    names = {"prompt": "q", "response": "a", "messages": "turns", "role": "who", "content": "said"}
+    line += [word for key, name in names.items() for word in (f"--columns.{key}", name)]
+    assert cli.main([*line, "--roles.user", "Tom", "--roles.assistant", "Ann"]) == 0
+    assert [row["target"] for row in read(folder / "out")[1]["samples_heldout"]] == ["reply", "6"]
 
 
 def test_vllm_is_asked_for_by_name(folder, tiny_folder, capsys, monkeypatch):

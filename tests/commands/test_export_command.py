@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from nlpft import cli
 from nlpft.models.load import load_model
 from nlpft.models.merge import distance
-from nlpft.serving import onnx
+from nlpft.serving import _source, ollama, onnx
 from nlpft.templates import chatml
 
 IDS = torch.arange(3, 60)[None]
@@ -102,6 +102,42 @@ def test_adapters_that_vllm_refuses_are_refused_here_with_the_remedy(adapter, tm
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("kind", ["one file", "shards", "bin"])
+def test_whole_weights_have_the_type_asked_for(base, tmp_path, kind, capsys):
+    model = AutoModelForCausalLM.from_pretrained(base)
+    if kind == "shards":
+        (base / "model.safetensors").unlink()
+        model.save_pretrained(base, max_shard_size="40KB")
+    if kind == "bin":
+        (base / "model.safetensors").unlink()
+        torch.save(model.state_dict(), base / "pytorch_model.bin")
+    assert export(base, "-o", tmp_path / "out", "--dtype", "bfloat16") == 0
+    assert "weights in bfloat16" in capsys.readouterr().out
+    made = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert made.dtype == torch.bfloat16
+    expected = model.state_dict()
+    assert all(torch.equal(value, expected[name].bfloat16()) for name, value in made.state_dict().items())
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "bfloat16"
+    assert not (tmp_path / "out" / "pytorch_model.bin").exists()
+    assert len(list((tmp_path / "out").glob("*.safetensors"))) == len(list(base.glob("*.safetensors"))) or kind == "bin"
+
+
+def test_numbers_that_the_type_cannot_hold_are_refused(base, tmp_path, capsys):
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.model.norm.weight.data[0] = 1e5
+    model.save_pretrained(base)
+    assert export(base, "-o", tmp_path / "out", "--dtype", "float16") == 2
+    assert "model.norm.weight has numbers above 65504" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_in_few_bits_have_no_other_type(base, tmp_path, capsys):
+    path = base / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "quantization_config": {}}))
+    assert export(base, "-o", tmp_path / "out", "--dtype", "float16") == 2
+    assert "leave it out" in capsys.readouterr().err
+
+
 CONVERTER = """
 import json, pathlib, struct, sys
 model, out = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[sys.argv.index("--outfile") + 1])
@@ -161,6 +197,11 @@ def test_ollama_gets_weights_template_stops_and_parameters(adapter, base, tmp_pa
     assert torch.allclose(logits(tmp_path / "out"), logits(adapter), atol=1e-5)
 
 
+def test_ollama_is_told_the_context_whatever_the_configuration_calls_it(base):
+    (base / "config.json").write_text(json.dumps({"model_type": "gpt2", "n_positions": 64}))
+    assert ollama.parameters(_source.source(str(base)), base, [0])[-1] == "PARAMETER num_ctx 64"
+
+
 def test_ollama_takes_an_adapter_or_a_gguf_file(adapter, base, tmp_path):
     assert export(adapter.parent, "-o", tmp_path / "one", "--to", "ollama", "--adapter") == 0
     assert (tmp_path / "one" / "Modelfile").read_text().splitlines()[:2] == [f"FROM {base}", "ADAPTER ."]
@@ -197,6 +238,7 @@ def test_onnx_computes_the_adapters_logits_for_shapes_it_has_not_seen(adapter, t
     session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
     (found,) = session.run(None, {"input_ids": IDS.numpy()})
     assert distance(torch.from_numpy(found), logits(adapter)) < 1e-5
+    assert b"/transformers/" not in (tmp_path / "out" / "model.onnx").read_bytes()  # no place of this machine
     assert AutoTokenizer.from_pretrained(tmp_path / "out").chat_template == chatml.CHAT_TEMPLATE
     assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".onnx", ".data", ".json", ".jinja"}
 
@@ -223,6 +265,8 @@ def test_what_is_missing_is_said_before_anything_is_loaded(adapter, tmp_path, mo
         (["--to", "onnx"], 'pip install "nlpft[onnx]"'),
         (["--to", "olama"], "did you mean 'ollama'"),
         (["--to", "onnx", "--adapter"], "leave it out"),
+        (["--to", "onnx", "--dtype", "bfloat16"], "writes float32"),
+        (["--adapter", "--dtype", "bfloat16"], "leave one of them out"),
     ):
         assert export(adapter.parent, "-o", tmp_path / "out", *words) == 2
         assert said in capsys.readouterr().err

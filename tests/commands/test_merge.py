@@ -1,7 +1,9 @@
 """`nlpft merge`: whole weights that give the adapter's logits, or nothing at all."""
 
 import json
+import os
 import re
+import signal
 
 import pytest
 import tiny
@@ -45,6 +47,23 @@ def test_merged_weights_give_the_adapters_logits(adapter, tiny_folder, tmp_path,
     assert not (tmp_path / "out" / "adapter_config.json").exists()
     assert torch.allclose(logits(tmp_path / "out"), logits(adapter), atol=1e-5)
     assert not torch.allclose(logits(tiny_folder), logits(adapter), atol=1e-2)
+
+
+@pytest.mark.parametrize("words", [[], ["OTHER", "--weights", "1", "1"]])
+def test_a_merge_that_is_terminated_leaves_nothing(adapter, tiny_folder, tmp_path, monkeypatch, capsys, words):
+    other = save_adapter(tiny_folder, tmp_path / "other")
+    monkeypatch.setattr(merge, "check", lambda *args: os.kill(os.getpid(), signal.SIGTERM))
+    words = [str(other) if word == "OTHER" else word for word in words]
+    assert cli.main(["merge", str(adapter), *words, "-o", str(tmp_path / "out")]) == 143
+    assert "terminated" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adapter", "other"]
+
+
+def test_all_that_is_half_made_lies_where_the_next_call_cleans_up(adapter, tiny_folder, tmp_path, monkeypatch):
+    other = save_adapter(tiny_folder, tmp_path / "other")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "elsewhere"))
+    line = ["merge", str(adapter), str(other), "--weights", "1", "1", "-o", str(tmp_path / "out")]
+    assert cli.main(line) == 0
 
 
 def test_tokenizer_template_and_facts_come_along(adapter, tmp_path):

@@ -77,6 +77,82 @@ def test_no_path_of_this_machine_is_uploaded(adapter, tiny_folder, hub):
     assert str(tiny_folder) in (adapter / "adapter_config.json").read_text()
 
 
+CARD = """---
+base_model: {base}
+tags:
+- base_model:adapter:{base}
+- lora
+---
+# mine
+
+An adapter (lora), trained by nlpft from tiny.
+
+nlpft chat runs/mine/model
+
+| base | {base} |
+| near it | {base}-2 |
+| command | {file}, --data.train, mine |
+| unchanged | /and/or https://host/tmp/x yes/no |
+"""
+
+
+def test_a_card_names_base_and_model_as_the_hub_does_and_no_place_of_this_machine(adapter, tiny_folder, tmp_path, hub):
+    used = hub()
+    (adapter / "README.md").write_text(CARD.format(base=tiny_folder, file=tmp_path / "a" / "sft.py"))
+    assert push(adapter, "me/mine", "--base", "them/theirs") == 0
+    assert used.files["README.md"].decode() == CARD.format(base="them/theirs", file="sft.py").replace(
+        "- base_model:adapter:them/theirs\n", ""
+    ).replace("from tiny", "from them/theirs").replace("runs/mine/model", "me/mine").replace(
+        "them/theirs-2", f"{tiny_folder.name}-2"
+    )
+
+
+def test_a_base_that_is_on_the_hub_already_stands_in_the_cards_metadata(adapter, hub):
+    used = hub()
+    path = adapter / "adapter_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "base_model_name_or_path": "them/theirs"}))
+    (adapter / "README.md").write_text("# mine\n")
+    assert push(adapter, "me/mine") == 0
+    assert used.files["README.md"] == b"---\nbase_model: them/theirs\n---\n# mine\n"
+
+
+def test_weights_of_every_kind_go_and_other_binaries_do_not(tmp_path, hub):
+    folder = tiny.save_tokenizer(tmp_path / "whole")
+    (folder / "config.json").write_text("{}")
+    there = ["pytorch_model-00001-of-00001.bin", "adapter_model.bin", "model.gguf", "model.onnx", "model.onnx.data"]
+    for name in [*there, "training_args.bin", "optimizer.bin"]:
+        (folder / name).write_bytes(b"x")
+    used = hub()
+    assert push(folder, "me/mine") == 0
+    assert set(there) <= used.files.keys()
+    assert not {"training_args.bin", "optimizer.bin"} & used.files.keys()
+
+
+def test_a_folder_without_weights_is_refused(tmp_path, hub, capsys):
+    folder = tiny.save_model(tmp_path / "whole")
+    (folder / "model.safetensors").rename(folder / "model.pt")
+    used = hub()
+    assert push(folder, "me/mine") == 2
+    assert "holds no weights" in capsys.readouterr().err
+    assert used.calls == []
+
+
+def test_a_modelfile_goes_along_and_names_the_base_as_the_hub_does(adapter, tmp_path, hub):
+    used = hub()
+    assert cli.main(["export", str(adapter), "--to", "ollama", "--adapter", "-o", str(tmp_path / "out")]) == 0
+    assert push(tmp_path / "out", "me/mine", "--base", "them/theirs") == 0
+    lines = used.files["Modelfile"].decode().splitlines()
+    assert lines[1:3] == ["FROM them/theirs", "ADAPTER ."]
+    assert lines[3:] == (tmp_path / "out" / "Modelfile").read_text().splitlines()[2:]
+
+
+def test_a_file_that_cannot_be_read_is_named(adapter, hub, capsys):
+    hub()
+    (adapter / "nlpft.json").write_text("{")
+    assert push(adapter, "me/mine", "--base", "them/theirs") == 2
+    assert "nlpft.json: broken" in capsys.readouterr().err
+
+
 def test_of_whole_weights_it_is_not_said_where_they_were_merged(tmp_path, hub):
     folder = tiny.save_model(tmp_path / "whole")
     (folder / "nlpft.json").write_text(json.dumps({"template_hash": "abc", "merged_from": "/home/me/run"}))

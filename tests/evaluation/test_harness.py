@@ -61,6 +61,9 @@ def test_data_files_lie_beside_the_task_file(task_file):
         ("- x", "not a task file"),
         ("group: x", "'task'"),
         ("task: x\ndoc_to_txt: y", r"t\.yaml:2: a task has no key 'doc_to_txt'; did you mean 'doc_to_text'"),
+        ("task: x\ndoc_to_text: '{{a'", r"t\.yaml:2: doc_to_text: unexpected end of template"),
+        ("task: x\ntag: y\ndoc_to_choice: [a, '{% if %}']", r"t\.yaml:3: doc_to_choice: "),
+        ("task: x\noutput_type: multiple", r"t\.yaml:2: no output_type 'multiple'; did you mean 'multiple_choice'"),
         ("task: x\ndoc_to_text: !function nowhere.f", "a function that it names cannot be loaded"),
     ],
 )

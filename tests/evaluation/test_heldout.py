@@ -3,7 +3,7 @@
 import pytest
 import tiny
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.errors import DataError
@@ -81,6 +81,23 @@ def test_exact_match_counts_equal_texts(model, data):
     assert results["n-samples"]["heldout"]["effective"] == len(ROWS)
 
 
+def test_an_answer_ends_where_the_models_context_does_and_that_is_counted(tmp_path):
+    folder = tiny.save_tokenizer(tmp_path / "gpt2")
+    torch.manual_seed(0)
+    ends = {"bos_token_id": 0, "eos_token_id": 0}
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=400, n_positions=64, n_embd=32, n_layer=2, n_head=2, **ends)).eval()
+    with torch.no_grad():
+        model.lm_head.weight[2] = 0  # what ends a turn, so that no answer ends by itself
+    model.save_pretrained(folder)
+    tokenizer = TextTokenizer(folder)
+    file = tiny.write_json(tmp_path / "rows.json", [tiny.chat("word", "reply"), tiny.chat("word " * 36, "answer " * 9)])
+    data = heldout.load(file, tokenizer, tokenizer.chat_template(), context=64)
+    found = score(model, tokenizer, data, max_new_tokens=None)
+    assert found.cut == {"heldout": 1}
+    free = score(model, tokenizer, data, max_new_tokens=5)
+    assert free.cut == {}
+
+
 def test_the_last_answer_is_asked_for_with_the_turns_before(data):
     row = data[1].rows[7]
     assert row.messages[-1].content == "four five"
@@ -97,7 +114,11 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path, tiny_folder):
 
 @pytest.mark.parametrize(
     ("row", "said"),
-    [(tiny.chat("q", "a", "and?"), "ends without an answer"), (tiny.chat("word " * 300, "a"), "the model sees 256")],
+    [
+        (tiny.chat("q", "a", "and?"), "ends without an answer"),
+        ({"instruction": "q", "output": ""}, "an empty one"),
+        (tiny.chat("word " * 300, "a"), "the model sees 256"),
+    ],
 )
 def test_no_row_is_left_out_silently(tmp_path, tiny_folder, row, said):
     tokenizer = TextTokenizer(tiny_folder)

@@ -106,3 +106,13 @@ def test_a_model_with_windows_is_not_served():
         num_key_value_heads=1, sliding_window=4,
     )  # fmt: skip
     assert not planned_attention.serves(MistralForCausalLM(config).eval())
+
+
+def test_no_batch_of_generate_outgrows_the_models_context(monkeypatch):
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=100, n_positions=64, n_embd=32, n_layer=2, n_head=2)).eval()
+    monkeypatch.setattr(planned_attention, "serves", lambda model: False)
+    prompts = [[5] * 58, [6] * 10, [7] * 9]
+    limits = [64 - len(prompt) for prompt in prompts]
+    found = dict(generate.answers(model, prompts, [], limits))
+    assert found == {i: alone(model, prompt, limits[i]) for i, prompt in enumerate(prompts)}

@@ -57,6 +57,7 @@ def test_an_index_says_which_file_and_one_file_needs_none(tmp_path):
         save_file({name: torch.zeros(2)}, tmp_path / file)
     shards.write_index(tmp_path, files)
     assert shards.index(tmp_path) == files
+    assert json.loads((tmp_path / shards.INDEX).read_text())["metadata"]["total_size"] == 2 * 2 * 4
     assert shards.index(tmp_path.parent) == {}
 
 
