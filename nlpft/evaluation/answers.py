@@ -104,5 +104,5 @@ def _score(cell: Any) -> float | None:
         cell = cell[0]
     try:
         return float(cell[0]) if _is_score(cell) else None
-    except ValueError:
+    except (ValueError, TypeError):  # null where it was no finite number
         return None

@@ -30,6 +30,7 @@ from nlpft.evaluation.items import (
 Verdict = Literal["better", "worse", "no difference shown"]
 
 INACTIVE = "identical answers: the adapter may not be active"
+PROBED = "the adapter is inactive: with and without it, every logit of a probe is the same"
 
 
 @dataclass(frozen=True)
@@ -135,18 +136,30 @@ def compare_all(base: Source, others: Sequence[Source], settings: Settings = DEF
     return [[replace(c, p_adjusted=next(adjusted)) for c in made] for made in found]
 
 
-def notes(base: Source, other: Source) -> list[str]:
-    """What the numbers of `compare` do not show: an adapter without effect, tasks and metrics that were left out."""
+def faults(base: Source, other: Source) -> list[str]:
+    """What makes the numbers of `compare` worthless, or fewer: tasks that failed, and an adapter without effect."""
     base, other = read(base), read(other)
+    failed = [f"{e.label}: {task} failed: {why}" for e in (base, other) for task, why in e.errors.items()]
+    pairs = [pair for key in base.samples if key in other.samples for pair in pairs_of(base, other, *key)]
+    same = all(a.get(key) == b.get(key) for a, b in pairs for key in ("resps", "filtered_resps", "loss_sum"))
+    return failed + [PROBED] * other.inactive + [INACTIVE] * (same and not other.inactive)
+
+
+def notes(base: Source, other: Source) -> list[str]:
+    """What the numbers of `compare` do not show: `faults` first; then answers, tasks and metrics that were left out."""
+    base, other = read(base), read(other)
+    unread = [
+        f"{e.label}: {number:,} answers of {where.replace(',', ', ')} could not be read; they count as wrong"
+        for e in (base, other)
+        for where, number in e.unparsed.items()
+    ]
     left_out = [why for p, why in paired(base, other) if not p]
     alone = [
         f"{task} ({filter_}) is only in {here.folder}: not compared"
         for here, there in ((base, other), (other, base))
         for task, filter_ in sorted(here.samples.keys() - there.samples.keys())
     ]
-    pairs = [pair for key in base.samples if key in other.samples for pair in pairs_of(base, other, *key)]
-    same = all(a.get(key) == b.get(key) for a, b in pairs for key in ("resps", "filtered_resps", "loss_sum"))
-    return [INACTIVE] * same + alone + left_out
+    return faults(base, other) + unread + alone + left_out
 
 
 def flips(

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from nlpft.errors import DataError, some
+from nlpft.evaluation.finite import failures
 
 Row = dict[str, Any]  # one line of samples_TASK.jsonl
 Pair = tuple[Row, Row]  # one item as base and other answered it
@@ -32,7 +34,7 @@ class Evaluation:
     @property
     def label(self) -> str:
         """The name that tables give it."""
-        return str(self.results.get("nlpft", {}).get("label") or self.folder.resolve().name)
+        return str(self._about.get("label") or self.folder.resolve().name)
 
     def higher_is_better(self, task: str, metric: str) -> bool:
         """As results.json says; where it says nothing, losses are better when low and everything else when high."""
@@ -50,10 +52,34 @@ class Evaluation:
         said = {task: str(of["group"]) for task, of in self._metadata.items() if of.get("group")}
         return said | {task: group for group in outer for task in _leaves(group, children)}
 
+    @cached_property
+    def errors(self) -> dict[str, str]:
+        """Why a task failed, by task: as `nlpft eval` noted it, or as its numbers show that are none."""
+        rows: dict[str, list[Row]] = {}
+        for (task, _), of in self.samples.items():
+            rows.setdefault(task, []).extend(of.values())
+        return failures(self.results.get("results") or {}, rows) | self._about.get("errors", {})
+
+    @property
+    def unparsed(self) -> dict[str, int]:
+        """Answers in which no label, tags or result were found, by "task,filter" or "task,metric"; they count as wrong."""
+        found: dict[str, int] = self._about.get("unparsed", {})
+        return found
+
+    @property
+    def inactive(self) -> bool:
+        """Whether `nlpft eval` found that the adapter changes nothing."""
+        return bool(self._about.get("inactive"))
+
     @property
     def retained(self) -> set[str]:
         """Tasks whose file says `metadata: {retention: true}`: they show what was forgotten."""
         return {task for task, of in self._metadata.items() if of.get("retention")}
+
+    @property
+    def _about(self) -> dict[str, Any]:
+        """What `nlpft eval` says of it beside lm-eval's own."""
+        return self.results.get("nlpft") or {}
 
     @property
     def _metadata(self) -> dict[str, dict[str, Any]]:
@@ -95,7 +121,9 @@ def read(folder: Source) -> Evaluation:
                 if rows.setdefault(row["doc_id"], row) is not row:
                     raise DataError(f"{path}:{number}: item {row['doc_id']} stands here twice; evaluate again")
     if not samples:
-        raise DataError(f"{folder}: no samples_TASK.jsonl, and a paired comparison needs every item; evaluate again")
+        why = "; ".join(f"{task} failed: {error}" for task, error in Evaluation(folder, said, {}).errors.items())
+        why = why or "no samples_TASK.jsonl, and a paired comparison needs every item"
+        raise DataError(f"{folder}: {why}; evaluate again")
     return Evaluation(folder, said, samples)
 
 
@@ -120,12 +148,14 @@ def labels(evaluations: Sequence[Evaluation]) -> list[str]:
 
 
 def paired(base: Evaluation, other: Evaluation, cluster: str = CLUSTER) -> Iterator[tuple[Paired | None, str]]:
-    """Each metric's values on each task and filter, or None with the reason why it has none.
+    """Each metric's values on each task and filter, or None with the reason why it has none; of a failed task nothing.
 
     `cluster` names the field of an item, or of its document, by which items belong together. Raises DataError where the two
     were not asked the same.
     """
     for task, filter_ in _shared(base, other):
+        if task in base.errors or task in other.errors:
+            continue
         pairs = pairs_of(base, other, task, filter_)
         clusters = _clusters(pairs, cluster)
         names = dict.fromkeys([*pairs[0][0]["metrics"], *(["loss"] if "loss_sum" in pairs[0][0] else [])])

@@ -1,7 +1,8 @@
 """What a run folder holds, read once: settings, environment, data, metrics, and its evaluations against the base model's."""
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, repeat, zip_longest
 from pathlib import Path
@@ -45,6 +46,7 @@ class Versus(NamedTuple):
     subjects: Sequence[str] = ()  # the model and, where it is on its own base, the adapter
     comparisons: Sequence[Comparison] = ()
     notes: Sequence[str] = ()
+    faults: Sequence[str] = ()  # those of the notes that make the comparisons worthless, or fewer
     written: Sequence[Item] = ()  # answers in the model's own words
     flipped: Sequence[Item] = ()  # choices among given answers that changed
 
@@ -70,6 +72,7 @@ class Run:
     metrics: Metrics
     others: Sequence[Versus]
     scores: Sequence[tuple[str, str, str, float]]  # evaluation, task, metric, value
+    failed: Sequence[tuple[str, str, str]]  # evaluation, task, why
     blocks: Sequence[Block]
 
     @property
@@ -111,6 +114,7 @@ def read(path: Path, settings: compare.Settings = compare.DEFAULT) -> Run:
         metrics=metrics.read(run.metrics),
         others=evaluations(run.eval, settings),
         scores=list(_scores(run.eval)),
+        failed=list(_failed(run.eval)),
         blocks=parameters.by_block(run),
     )
 
@@ -159,7 +163,7 @@ def _versus(label: str, base: Evaluation, other: Evaluation, made: Sequence[Comp
     about = other.results.get("nlpft", {})
     subjects = [str(about[key]) for key in ("model", "adapter") if about.get(key)]
     written, flipped = shown_items(base, other, made)
-    return Versus(label, "", subjects, made, compare.notes(base, other), written, flipped)
+    return Versus(label, "", subjects, made, compare.notes(base, other), compare.faults(base, other), written, flipped)
 
 
 def shown_items(base: Evaluation, other: Evaluation, made: Sequence[Comparison]) -> tuple[list[Item], list[Item]]:
@@ -213,8 +217,18 @@ def _scores(folder: Path) -> Any:
             continue
         for task, values in found.items():
             for key, value in values.items() if isinstance(values, dict) else ():
-                if isinstance(value, int | float) and "," in key and "_stderr" not in key:
+                if isinstance(value, int | float) and math.isfinite(value) and "," in key and "_stderr" not in key:
                     yield path.parent.name, task, key.replace(",none", "").replace(",", ", ").replace("_", " "), value
+
+
+def _failed(folder: Path) -> Iterator[tuple[str, str, str]]:
+    """(evaluation, task, why) of every results.json; a damaged one tells nothing."""
+    for path in sorted(folder.glob("*/results.json")):
+        try:
+            errors = Evaluation(path.parent, items.results(path.parent), {}).errors
+        except DataError:
+            continue
+        yield from ((path.parent.name, task, why) for task, why in errors.items())
 
 
 def _data(path: Path) -> dict[str, dict[str, Any]]:

@@ -42,7 +42,7 @@ def render_all(found: Sequence[Run]) -> str:
             ),
             "",
         ]
-    lines += [line for name, why in runs.without(found) for line in (f"{name}: not compared, {why}", "")]
+    lines += [line for name, why in runs.without(found) for line in (f"{name}: {why}", "")]
     facts = runs.summary(found)
     keys = list(dict.fromkeys(key for _, of in facts for key in of))
     lines += [
@@ -65,8 +65,9 @@ def evaluation(run: Run, level: int) -> list[str]:
     if any(versus.comparisons for versus in run.others):
         c = next(c for versus in run.others for c in versus.comparisons)
         return [*lines, tables.legend(c.confidence, any(v.retained for v in run.others)), ""]
+    lines += [line for one in run.failed for line in (f"{one[0]}: {one[1]} failed: {one[2]}.", "") if not run.others]
     if not run.scores:
-        return [*lines, "No evaluation yet.", ""]
+        return [*lines, "No evaluation yet.", ""] if not run.failed else lines
     rows = [[label, f"{task} {metric}", f"{value:.3f}"] for label, task, metric, value in run.scores]
     return [*lines, *tables.markdown(("evaluation", "measure", "value"), rows), ""]
 

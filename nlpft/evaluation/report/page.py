@@ -71,7 +71,7 @@ def render(run: Run) -> str:
         rows=shown,
         no_rows=why,
         bars=bars,
-        inactive=compare.INACTIVE,
+        inactive=(compare.INACTIVE, compare.PROBED),
         best=metrics.best(run.metrics.evals),
     )  # fmt: skip
 

@@ -53,20 +53,25 @@ def measures(compared: Sequence[Compared]) -> list[Measure]:
 
 
 def without(found: Sequence[Run]) -> list[tuple[str, str]]:
-    """(run, why) of what could not be compared."""
+    """(run, why) of what could not be compared, or says nothing: other evaluations, failed tasks, inactive adapters."""
     names = distinct(found)
     missing = [
-        (name, "no evaluation of the base model (eval/base)" if run.evaluated else "no evaluation")
+        (name, "not compared, " + ("no evaluation of the base model (eval/base)" if run.evaluated else "no evaluation"))
         for name, run in zip(names, found, strict=True)
         if not run.others
     ]
-    failed = [
-        (f"{name}: {versus.label}", versus.error)
+    refused = [
+        (f"{name}: {versus.label}", f"not compared, {versus.error}")
         for name, run in zip(names, found, strict=True)
         for versus in run.others
         if versus.error
     ]
-    return missing + failed
+    faults = [
+        (name, fault)
+        for name, run in zip(names, found, strict=True)
+        for fault in dict.fromkeys(fault for versus in run.others for fault in versus.faults)
+    ]
+    return missing + refused + faults
 
 
 def summary(found: Sequence[Run]) -> list[tuple[str, dict[str, str]]]:
