@@ -5,9 +5,10 @@ hitchhiker's guide to testing statistical significance in NLP"; Miller 2024, "Ad
 which. One correction covers all that is compared at once: every model, task, filter and metric.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -47,12 +48,15 @@ class Settings:
     cluster: str = CLUSTER
     """Field of an item by which items belong together, such as passage for BoolQ: they count as one."""
     resamples: int = 10_000
-    """Draws of the bootstrap and of the permutation test."""
+    """Draws of the bootstrap and of the permutation test, at least 1,000; of the latter more where the correction needs them."""
     seed: int = 0
     """Of those draws."""
 
 
 DEFAULT = Settings()
+LEAST_RESAMPLES = 1_000
+FEW = 10  # units that differ: fewer, drawn again, do not show what loss there may be
+MARGIN = 4  # the smallest corrected p-value that random signs can give is the level / MARGIN
 
 
 @dataclass(frozen=True)
@@ -75,13 +79,14 @@ class Comparison:
     high: float
     confidence: float  # share of such intervals that hold the true difference
     p_value: float  # two-sided
-    p_adjusted: float  # p_value after Holm's correction
+    p_adjusted: float  # p_value after Holm's correction for all measures in which anything differs
     base_only: int  # items that only base got right; for other than 0/1 metrics, items on which base is better
     other_only: int
+    error: float  # standard error of `difference`
     detectable: float | None  # true difference found with 80 % power; None: no item differs, which tells nothing of it
-    loss_bound: (
-        float  # the true loss (how much worse `other` is) is at most this, at `confidence`, one-sided; not below 0
-    )
+    # The true loss (how much worse `other` is) is at most this, at `confidence`, one-sided; not below 0. None: too few items
+    # differ to tell.
+    loss_bound: float | None
     clusters: int  # independent units: `n`, or fewer where items belong together
     tasks: int = 1  # of a group
     retention: bool = False  # shows what was forgotten
@@ -94,11 +99,22 @@ class Comparison:
         return "better" if (self.difference > 0) == self.higher_is_better else "worse"
 
     @property
+    def differs(self) -> bool:
+        """Whether any item scores otherwise: where none does, there is nothing to test."""
+        return self.base_only + self.other_only > 0 or self.difference != 0
+
+    @property
     def forgotten(self) -> str:
         """What a retention task says: a loss that is shown, or the largest that is not excluded."""
         unit = " points" if self.binary else f" {self.unit}".replace("log, ", "").rstrip()
         if self.verdict == "worse":
             return f"forgotten: {self.show(abs(self.difference))}{unit}"
+        if self.loss_bound is None:
+            return "too few items differ to exclude a loss"
+        if self.loss_bound == 0:
+            return "no loss"
+        if (self.high < 0) if self.higher_is_better else (self.low > 0):  # by itself, not after the correction
+            return f"a loss of up to {self.show(self.loss_bound)}{unit} is possible, not shown"
         return f"no loss beyond {self.show(self.loss_bound)}{unit}"
 
     def show(self, value: float, signed: bool = False) -> str:
@@ -117,23 +133,48 @@ def compare(base: Source, other: Source, settings: Settings = DEFAULT) -> list[C
     return compare_all(base, [other], settings)[0]
 
 
-def compare_all(base: Source, others: Sequence[Source], settings: Settings = DEFAULT) -> list[list[Comparison]]:
+def compare_all(
+    base: Source, others: Sequence[Source], settings: Settings = DEFAULT, families: int = 1
+) -> list[list[Comparison]]:
     """Each of `others` against `base` in every task, filter and metric that both have values of for each item.
 
-    One correction covers them all. Raises DataError where a folder is no evaluation or two are not of the same items,
-    ConfigError for settings that mean nothing.
+    One correction covers them all. families: as many such comparisons will stand under one correction (`corrected`). Raises
+    DataError where a folder is no evaluation or two are not of the same items, ConfigError for settings that mean nothing.
     """
-    if not 0.5 < settings.confidence < 1:
-        raise ConfigError(f"confidence is a share between 0.5 and 1, such as 0.95, not {settings.confidence:g}")
+    _check(settings)
     base, read_others = read(base), [read(other) for other in others]
     if settings.cluster != CLUSTER:
         check_cluster(base, settings.cluster)
     retained = _retained(settings.retention, [base, *read_others])
     measures = [_measures(base, other, settings) for other in read_others]
-    alpha = (1 - settings.confidence) / max(1, sum(map(len, measures)))
-    found = [[_comparison(p, settings, alpha, p.task in retained) for p in ps] for ps in measures]
-    adjusted = iter(statistics.holm([c.p_value for made in found for c in made]))
-    return [[replace(c, p_adjusted=next(adjusted)) for c in made] for made in found]
+    tests = families * sum(bool((p.base != p.other).any()) for ps in measures for p in ps)
+    found = [[_comparison(p, settings, tests, p.task in retained) for p in ps] for ps in measures]
+    together = iter(corrected([c for made in found for c in made]))
+    return [[next(together) for _ in made] for made in found]
+
+
+def corrected(found: Sequence[Comparison]) -> list[Comparison]:
+    """`found` under one correction (Holm), and what it leaves detectable.
+
+    A measure in which nothing differs can never be significant, and so is not counted among the tests (Tarone 1990).
+    """
+    tested = [c for c in found if c.differs]
+    adjusted = iter(statistics.holm([c.p_value for c in tested]))
+    return [
+        replace(c, p_adjusted=next(adjusted), detectable=_detectable(c, (1 - c.confidence) / len(tested)))
+        if c.differs
+        else replace(c, p_adjusted=1.0, detectable=None)
+        for c in found
+    ]
+
+
+def _check(settings: Settings) -> None:
+    if not 0.5 < settings.confidence < 1:
+        raise ConfigError(f"confidence is a share between 0.5 and 1, such as 0.95, not {settings.confidence:g}")
+    if settings.resamples < LEAST_RESAMPLES:
+        raise ConfigError(
+            f"resamples: {settings.resamples} draws tell no interval and no p-value; give at least {LEAST_RESAMPLES:,}"
+        )
 
 
 def faults(base: Source, other: Source) -> list[str]:
@@ -197,33 +238,76 @@ def _retained(names: Sequence[str], evaluations: Sequence[Evaluation]) -> set[st
     return marked | around | {task for task, group in groups.items() if group in marked}
 
 
-def _comparison(p: Paired, settings: Settings, alpha: float, retention: bool) -> Comparison:
-    """Not yet corrected; `alpha` is the level that its p-value must reach where no other one does."""
+def _comparison(p: Paired, settings: Settings, tests: int, retention: bool) -> Comparison:
+    """Not yet corrected. tests: how many p-values the correction will cover."""
     gains, total = p.other - p.base, p.weights.sum()
     better = gains > 0 if p.higher_is_better else gains < 0
     other_only, base_only = int(better.sum()), int((gains != 0).sum() - better.sum())
     binary = bool(np.isin([p.base, p.other], (0, 1)).all() and (p.weights == 1).all())
     units, weights = (statistics.by_cluster(values, p.clusters) for values in (gains, p.weights))
-    draws = {"seed": settings.seed, "resamples": settings.resamples}
     exact = binary and len(units) == len(gains)
-    p_value = statistics.mcnemar(base_only, other_only) if exact else statistics.sign_flip(units, **draws)
-    drawn = statistics.bootstrap(units, weights, **draws)
-    agreed = np.full(len(units), gains[0]) if binary and np.ptp(gains) == 0 else None
-    low, high = _interval(agreed, drawn, settings.confidence)
-    least, most = _interval(agreed, drawn, 2 * settings.confidence - 1)  # each of them one-sided, at `confidence`
+    found = _of_flips(gains, settings) if exact else _of_draws(units, weights, settings, tests)
+    least, most = found.one_sided
+    bound = -least if p.higher_is_better else most
     return Comparison(
         task=p.task, filter=p.filter, metric=p.metric, binary=binary, higher_is_better=p.higher_is_better,
         n=len(gains), base=p.base.sum() / total, other=p.other.sum() / total, difference=gains.sum() / total,
-        low=low, high=high, confidence=settings.confidence, p_value=p_value, p_adjusted=p_value,
-        base_only=base_only, other_only=other_only, detectable=statistics.detectable(drawn.std(ddof=1), alpha) or None,
-        loss_bound=max(0.0, -least if p.higher_is_better else most), clusters=len(units), tasks=p.tasks,
+        low=found.low, high=found.high, confidence=settings.confidence, p_value=found.p_value, p_adjusted=found.p_value,
+        base_only=base_only, other_only=other_only, error=found.error, detectable=None,
+        loss_bound=max(0.0, bound) if exact or (units != 0).sum() >= FEW else None, clusters=len(units), tasks=p.tasks,
         retention=retention,
     )  # fmt: skip
 
 
-def _interval(agreed: np.ndarray | None, drawn: np.ndarray, confidence: float) -> tuple[float, float]:
-    """Bounds that leave out as much on either side; `agreed`: all items' gains, where they are one and the same."""
-    if agreed is not None:
-        return statistics.unanimous(agreed, confidence)
+class _Found(NamedTuple):
+    """What is told of a difference."""
+
+    p_value: float
+    low: float
+    high: float
+    one_sided: tuple[float, float]  # bounds, each of them alone at the confidence
+    error: float  # standard
+
+
+def _of_flips(gains: np.ndarray, settings: Settings) -> _Found:
+    """Of items [items] that turned right (1), wrong (-1), or neither."""
+    lost, won = int((gains < 0).sum()), int((gains > 0).sum())
+    both, each = (
+        statistics.paired_proportions(lost, won, len(gains), c)
+        for c in (settings.confidence, 2 * settings.confidence - 1)
+    )
+    return _Found(statistics.mcnemar(lost, won), *both, each, float(gains.std(ddof=1)) / math.sqrt(len(gains)))
+
+
+def _of_draws(units: np.ndarray, weights: np.ndarray, settings: Settings, tests: int) -> _Found:
+    """Of any values and their weights [units]. An interval excludes 0 only where the test does, too."""
+    drawn = statistics.bootstrap(units, weights, settings.seed, settings.resamples)
+    p_value = _sign_flip(units, settings, tests)
+    low, high = _quantiles(drawn, settings.confidence)
+    if p_value > 1 - settings.confidence:
+        low, high = min(low, 0.0), max(high, 0.0)
+    one_sided = _quantiles(drawn, 2 * settings.confidence - 1)
+    return _Found(p_value, low, high, one_sided, float(drawn.std(ddof=1)))
+
+
+def _sign_flip(units: np.ndarray, settings: Settings, tests: int) -> float:
+    """The p-value; of more draws where as few as asked for could not tell it from one that the correction lets pass."""
+    alpha, asked = 1 - settings.confidence, settings.resamples
+    p_value = statistics.sign_flip(units, settings.seed, asked)
+    enough = math.ceil(MARGIN * tests / alpha)
+    if p_value > MARGIN / asked or enough <= asked:
+        return p_value
+    return statistics.sign_flip(units, settings.seed, enough)
+
+
+def _quantiles(drawn: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Bounds that leave out as much on either side."""
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
+
+
+def _detectable(c: Comparison, alpha: float) -> float:
+    """The true difference that is shown four times in five at level `alpha`; of right and wrong, at least as many changes as
+    the exact test needs."""
+    least = statistics.countable(c.n, alpha) if c.binary and c.clusters == c.n else 0.0
+    return max(least, statistics.detectable(c.error, alpha))

@@ -98,8 +98,11 @@ class Run:
         return list(dict.fromkeys(label for label, *_ in self.scores))
 
 
-def read(path: Path, settings: compare.Settings = compare.DEFAULT) -> Run:
-    """The run in `path`. Raises UserError where it is no run folder, DataError where a file in it is damaged."""
+def read(path: Path, settings: compare.Settings = compare.DEFAULT, families: int = 1) -> Run:
+    """The run in `path`, of `families` that stand under one correction.
+
+    Raises UserError where it is no run folder, DataError where a file in it is damaged.
+    """
     run = RunDir(path)
     if not any(p.exists() for p in (run.config, run.metrics, run.eval)):
         raise UserError(
@@ -112,14 +115,14 @@ def read(path: Path, settings: compare.Settings = compare.DEFAULT) -> Run:
         environment=flatten(_json(run.environment), "."),
         data=_data(run.data),
         metrics=metrics.read(run.metrics),
-        others=evaluations(run.eval, settings),
+        others=evaluations(run.eval, settings, families),
         scores=list(_scores(run.eval)),
         failed=list(_failed(run.eval)),
         blocks=parameters.by_block(run),
     )
 
 
-def evaluations(folder: Path, settings: compare.Settings = compare.DEFAULT) -> list[Versus]:
+def evaluations(folder: Path, settings: compare.Settings = compare.DEFAULT, families: int = 1) -> list[Versus]:
     """Each evaluation in `folder` against the one called base, by label; none where there is no such one.
 
     One correction covers them all; one that cannot be compared says why, and keeps no other from being so.
@@ -135,7 +138,8 @@ def evaluations(folder: Path, settings: compare.Settings = compare.DEFAULT) -> l
             task for pair in both.values() for e in pair for task in (*(t for t, _ in e.samples), *e.groups.values())
         }
         asked = tuple(task for task in settings.retention if task in known)
-        made = compare.compare_all(base, [other for _, other in both.values()], _with(settings, asked))
+        others = [other for _, other in both.values()]
+        made = compare.compare_all(base, others, _with(settings, asked), families)
         compared = dict(zip(both, made, strict=True))
     return [
         _versus(label, *pair, compared[label]) if isinstance(pair, tuple) else Versus(label, pair)

@@ -1,10 +1,9 @@
 """Several runs side by side: what they differ in, what each came to, and their measures under one correction."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
-from nlpft.evaluation import statistics, tables
+from nlpft.evaluation import compare, tables
 from nlpft.evaluation.compare import Comparison
 from nlpft.evaluation.report import metrics
 from nlpft.evaluation.report.facts import Run
@@ -30,17 +29,15 @@ class Measure(NamedTuple):
 
 
 def corrected(found: Sequence[Run]) -> list[Compared]:
-    """Every model of every run, with p-values corrected over all of them (Holm)."""
+    """Every model of every run under one correction (Holm)."""
     names, single = distinct(found), all(len(run.others) <= 1 for run in found)
     every = [(i, versus) for i, run in enumerate(found) for versus in run.others if versus.comparisons]
     compared = [
         Compared(names[i] if single else f"{names[i]}: {versus.label}", i if single else number, versus.comparisons)
         for number, (i, versus) in enumerate(every)
     ]
-    adjusted = iter(statistics.holm([c.p_value for one in compared for c in one.comparisons]))
-    return [
-        one._replace(comparisons=[replace(c, p_adjusted=next(adjusted)) for c in one.comparisons]) for one in compared
-    ]
+    together = iter(compare.corrected([c for one in compared for c in one.comparisons]))
+    return [one._replace(comparisons=[next(together) for _ in one.comparisons]) for one in compared]
 
 
 def measures(compared: Sequence[Compared]) -> list[Measure]:
