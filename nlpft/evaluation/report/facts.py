@@ -31,7 +31,7 @@ class Item(NamedTuple):
     task: str
     own: bool  # the user's data, not a benchmark's
     source: str
-    change: str  # gained, lost, unchanged
+    change: str  # gained, lost, same score
     prompt: list[tuple[str, str]]  # (role, text)
     expected: str
     answers: list[str]  # of base and other
@@ -184,7 +184,10 @@ def shown_items(base: Evaluation, other: Evaluation, made: Sequence[Comparison])
         ids = {id(row) for row, _ in (*gained, *lost)}
         tasks = [(c.task, c.filter)] if (c.task, c.filter) in other.samples else []
         same = (
-            ("unchanged", pair) for key in tasks for pair in items.pairs_of(base, other, *key) if id(pair[0]) not in ids
+            ("same score", pair)
+            for key in tasks
+            for pair in items.pairs_of(base, other, *key)
+            if id(pair[0]) not in ids
         )
         first = next(iter((*gained, *lost)), None) or next((pair for _, pair in same), None)
         if first and c.metric in first[1] and answers.written(first[1]) is not None:

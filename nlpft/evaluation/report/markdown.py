@@ -20,18 +20,25 @@ def render_all(found: Sequence[Run]) -> str:
     """Several runs, compared."""
     lines = [f"# {len(found)} runs", "", *_heading(2, "Evaluation")]
     for measure in runs.measures(runs.corrected(found)):
-        first = measure.rows[0][1]
+        asked = "" if measure.items else ", {}"
         rows = [
-            [f"base of {whose}" if whose else "base", first.show(value), "", "", "", ""]
-            for whose, value in measure.bases
+            [(f"base of {whose}" if whose else "base") + asked.format(tables.items(c)), c.show(c.base), "", "", "", ""]
+            for whose, c in measure.bases
         ]
         rows += [
-            [name, c.show(c.other), c.show(c.difference, True), tables.interval(c), f"{c.p_adjusted:.2g}", _verdict(c)]
+            [
+                name + asked.format(tables.items(c)),
+                c.show(c.other),
+                c.show(c.difference, True),
+                tables.interval(c),
+                f"{c.p_adjusted:.2g}",
+                _verdict(c),
+            ]
             for name, c in measure.rows
         ]
         header = ("model", "value", "difference", "interval", "p adjusted", "verdict")
         lines += [
-            *_heading(3, f"{measure.name}: {tables.items(first)}"),
+            *_heading(3, f"{measure.name}: {measure.items or 'other items for each base'}"),
             *tables.markdown(
                 header,
                 rows,

@@ -1,6 +1,7 @@
 """Several runs side by side: what they differ in, what each came to, and their measures under one correction."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from nlpft.evaluation import compare, tables
@@ -21,11 +22,12 @@ class Compared(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """One measure, over all models of all runs; the bases may differ where runs do not share one."""
+    """One measure, over all models of all runs; the bases and the items may differ where runs do not share them."""
 
     name: str
     rows: Sequence[tuple[str, Comparison]]
-    bases: Sequence[tuple[str, float]]  # (whose, value); one without a name where all have the same
+    bases: Sequence[tuple[str, Comparison]]  # (whose, its comparison); one without a name where all have the same
+    items: str  # on which all models of it were asked; nothing where they were asked on others
 
 
 def corrected(found: Sequence[Run]) -> list[Compared]:
@@ -37,16 +39,34 @@ def corrected(found: Sequence[Run]) -> list[Compared]:
         for number, (i, versus) in enumerate(every)
     ]
     together = iter(compare.corrected([c for one in compared for c in one.comparisons]))
-    return [one._replace(comparisons=[next(together) for _ in one.comparisons]) for one in compared]
+    return _alike([one._replace(comparisons=[next(together) for _ in one.comparisons]) for one in compared])
 
 
 def measures(compared: Sequence[Compared]) -> list[Measure]:
     """Each measure with the models that have it, in the order of their first appearance."""
-    found: dict[str, list[tuple[str, Comparison]]] = {}
+    found: dict[tuple[str, str, str], list[tuple[str, Comparison]]] = {}
     for one in compared:
         for c in one.comparisons:
-            found.setdefault(tables.measure(c), []).append((one.name, c))
-    return [Measure(name, rows, _bases(rows)) for name, rows in found.items()]
+            found.setdefault((c.task, c.metric, c.filter), []).append((one.name, c))
+    return [_measure(rows) for rows in found.values()]
+
+
+def _measure(rows: Sequence[tuple[str, Comparison]]) -> Measure:
+    asked = {tables.items(c) for _, c in rows}
+    return Measure(tables.measure(rows[0][1]), rows, _bases(rows), asked.pop() if len(asked) == 1 else "")
+
+
+def _alike(compared: Sequence[Compared]) -> list[Compared]:
+    """`compared`, in which a measure is of right and wrong, shown in per cent, only where it is so for every model."""
+    graded = {(c.task, c.metric, c.filter) for one in compared for c in one.comparisons if not c.binary}
+    return [
+        one._replace(
+            comparisons=[
+                replace(c, binary=c.binary and (c.task, c.metric, c.filter) not in graded) for c in one.comparisons
+            ]
+        )
+        for one in compared
+    ]
 
 
 def without(found: Sequence[Run]) -> list[tuple[str, str]]:
@@ -102,6 +122,11 @@ def _said(value: Any) -> str:
     return MISSING if value is None else str(value)
 
 
-def _bases(rows: Sequence[tuple[str, Comparison]]) -> list[tuple[str, float]]:
-    values = {c.base for _, c in rows}
-    return [("", rows[0][1].base)] if len(values) == 1 else [(name, c.base) for name, c in rows]
+def _bases(rows: Sequence[tuple[str, Comparison]]) -> list[tuple[str, Comparison]]:
+    """A line for each base that differs in its value or its items; it is named by the models compared with it."""
+    found: dict[tuple[float, str], list[tuple[str, Comparison]]] = {}
+    for name, c in rows:
+        found.setdefault((c.base, tables.items(c)), []).append((name, c))
+    if len(found) == 1:
+        return [("", rows[0][1])]
+    return [(", ".join(name for name, _ in some), some[0][1]) for some in found.values()]
