@@ -13,7 +13,7 @@ from rich.table import Table
 
 from nlpft.errors import ConfigError
 from nlpft.evaluation import answers, compare, items, tables
-from nlpft.evaluation.compare import Comparison
+from nlpft.evaluation.comparison import Comparison
 from nlpft.evaluation.finite import dumps
 from nlpft.evaluation.items import Evaluation, Pair
 

@@ -6,29 +6,19 @@ which. One correction covers all that is compared at once: every model, task, fi
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from nlpft.errors import ConfigError, DataError, some
 from nlpft.evaluation import statistics
-from nlpft.evaluation.items import (
-    CLUSTER,
-    LOG_LIKELIHOODS,
-    Evaluation,
-    Pair,
-    Paired,
-    Source,
-    check_cluster,
-    grouped,
-    paired,
-    pairs_of,
-    read,
-)
-
-Verdict = Literal["better", "worse", "no difference shown"]
+from nlpft.evaluation.comparison import Comparison, Test, corrected
+from nlpft.evaluation.corpus import Score
+from nlpft.evaluation.items import Evaluation, Pair, Source, read
+from nlpft.evaluation.pairs import CLUSTER, Paired, check_cluster, grouped, paired, pairs_of
 
 INACTIVE = "identical answers: the adapter may not be active"
 PROBED = "the adapter is inactive: with and without it, every logit of a probe is the same"
@@ -59,75 +49,6 @@ FEW = 10  # units that differ: fewer, drawn again, do not show what loss there m
 MARGIN = 4  # the smallest corrected p-value that random signs can give is the level / MARGIN
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """One metric of one task, `other` against `base`, on the same `n` items.
-
-    Values are shares of 1 for 0/1 metrics, nats per learnt token for `loss`, the metric's own unit otherwise.
-    """
-
-    task: str
-    filter: str
-    metric: str
-    binary: bool  # every item scores 0 or 1
-    higher_is_better: bool
-    n: int  # items
-    base: float
-    other: float
-    difference: float  # other - base
-    low: float  # bounds of the interval of `difference`, not corrected for the number of comparisons
-    high: float
-    confidence: float  # share of such intervals that hold the true difference
-    p_value: float  # two-sided
-    p_adjusted: float  # p_value after Holm's correction for all measures in which anything differs
-    base_only: int  # items that only base got right; for other than 0/1 metrics, items on which base is better
-    other_only: int
-    error: float  # standard error of `difference`
-    detectable: float | None  # true difference found with 80 % power; None: no item differs, which tells nothing of it
-    # The true loss (how much worse `other` is) is at most this, at `confidence`, one-sided; not below 0. None: too few items
-    # differ to tell.
-    loss_bound: float | None
-    clusters: int  # independent units: `n`, or fewer where items belong together
-    tasks: int = 1  # of a group
-    retention: bool = False  # shows what was forgotten
-
-    @property
-    def verdict(self) -> Verdict:
-        """Better or worse only where both the interval and the corrected p-value exclude no difference."""
-        if self.p_adjusted > 1 - self.confidence or self.low <= 0 <= self.high:
-            return "no difference shown"
-        return "better" if (self.difference > 0) == self.higher_is_better else "worse"
-
-    @property
-    def differs(self) -> bool:
-        """Whether any item scores otherwise: where none does, there is nothing to test."""
-        return self.base_only + self.other_only > 0 or self.difference != 0
-
-    @property
-    def forgotten(self) -> str:
-        """What a retention task says: a loss that is shown, or the largest that is not excluded."""
-        unit = " points" if self.binary else f" {self.unit}".replace("log, ", "").rstrip()
-        if self.verdict == "worse":
-            return f"forgotten: {self.show(abs(self.difference))}{unit}"
-        if self.loss_bound is None:
-            return "too few items differ to exclude a loss"
-        if self.loss_bound == 0:
-            return "no loss"
-        if (self.high < 0) if self.higher_is_better else (self.low > 0):  # by itself, not after the correction
-            return f"a loss of up to {self.show(self.loss_bound)}{unit} is possible, not shown"
-        return f"no loss beyond {self.show(self.loss_bound)}{unit}"
-
-    def show(self, value: float, signed: bool = False) -> str:
-        """A value as people read it: shares of a 0/1 metric in per cent (differences in points), others to three digits."""
-        sign = "+" if signed else ""
-        return f"{100 * value:{sign}.1f}" if self.binary else f"{value:{sign}.3f}"
-
-    @property
-    def unit(self) -> str:
-        """Unit of `show`'s values."""
-        return "%" if self.binary else "nats" if self.metric == "loss" else LOG_LIKELIHOODS.get(self.metric, "")
-
-
 def compare(base: Source, other: Source, settings: Settings = DEFAULT) -> list[Comparison]:
     """`compare_all` of a single other."""
     return compare_all(base, [other], settings)[0]
@@ -147,25 +68,10 @@ def compare_all(
         check_cluster(base, settings.cluster)
     retained = _retained(settings.retention, [base, *read_others])
     measures = [_measures(base, other, settings) for other in read_others]
-    tests = families * sum(bool((p.base != p.other).any()) for ps in measures for p in ps)
+    tests = families * sum(_differs(p) for ps in measures for p in ps)
     found = [[_comparison(p, settings, tests, p.task in retained) for p in ps] for ps in measures]
     together = iter(corrected([c for made in found for c in made]))
     return [[next(together) for _ in made] for made in found]
-
-
-def corrected(found: Sequence[Comparison]) -> list[Comparison]:
-    """`found` under one correction (Holm), and what it leaves detectable.
-
-    A measure in which nothing differs can never be significant, and so is not counted among the tests (Tarone 1990).
-    """
-    tested = [c for c in found if c.differs]
-    adjusted = iter(statistics.holm([c.p_value for c in tested]))
-    return [
-        replace(c, p_adjusted=next(adjusted), detectable=_detectable(c, (1 - c.confidence) / len(tested)))
-        if c.differs
-        else replace(c, p_adjusted=1.0, detectable=None)
-        for c in found
-    ]
 
 
 def _check(settings: Settings) -> None:
@@ -238,6 +144,11 @@ def _retained(names: Sequence[str], evaluations: Sequence[Evaluation]) -> set[st
     return marked | around | {task for task, group in groups.items() if group in marked}
 
 
+def _differs(p: Paired) -> bool:
+    before, after = (p.corpus.base, p.corpus.other) if p.corpus else (p.base, p.other)
+    return bool((before != after).any())
+
+
 def _comparison(p: Paired, settings: Settings, tests: int, retention: bool) -> Comparison:
     """Not yet corrected. tests: how many p-values the correction will cover."""
     gains, total = p.other - p.base, p.weights.sum()
@@ -245,16 +156,25 @@ def _comparison(p: Paired, settings: Settings, tests: int, retention: bool) -> C
     other_only, base_only = int(better.sum()), int((gains != 0).sum() - better.sum())
     binary = bool(np.isin([p.base, p.other], (0, 1)).all() and (p.weights == 1).all())
     units, weights = (statistics.by_cluster(values, p.clusters) for values in (gains, p.weights))
-    exact = binary and len(units) == len(gains)
-    found = _of_flips(gains, settings) if exact else _of_draws(units, weights, settings, tests)
+    exact = binary and len(units) == len(gains) and not p.corpus
+    differ = (units != 0).sum()
+    base, other = p.base.sum() / total, p.other.sum() / total
+    if p.corpus:
+        binary = False
+        base, other = (float(p.corpus.score(x.sum(0))) for x in (p.corpus.base, p.corpus.other))
+        before, after = (statistics.by_cluster(x, p.clusters) for x in (p.corpus.base, p.corpus.other))
+        differ = (before != after).any(1).sum()
+        found = _of_corpus(before, after, p.corpus.score, settings, tests)
+    else:
+        found = _of_flips(gains, settings) if exact else _of_draws(units, weights, settings, tests)
     least, most = found.one_sided
     bound = -least if p.higher_is_better else most
     return Comparison(
         task=p.task, filter=p.filter, metric=p.metric, binary=binary, higher_is_better=p.higher_is_better,
-        n=len(gains), base=p.base.sum() / total, other=p.other.sum() / total, difference=gains.sum() / total,
-        low=found.low, high=found.high, confidence=settings.confidence, p_value=found.p_value, p_adjusted=found.p_value,
-        base_only=base_only, other_only=other_only, error=found.error, detectable=None,
-        loss_bound=max(0.0, bound) if exact or (units != 0).sum() >= FEW else None, clusters=len(units), tasks=p.tasks,
+        n=len(gains), base=base, other=other, difference=other - base if p.corpus else gains.sum() / total,
+        low=found.low, high=found.high, confidence=settings.confidence, p_value=found.p_value, test=found.test,
+        p_adjusted=found.p_value, base_only=base_only, other_only=other_only, error=found.error, detectable=None,
+        loss_bound=max(0.0, bound) if exact or differ >= FEW else None, clusters=len(units), tasks=p.tasks,
         retention=retention,
     )  # fmt: skip
 
@@ -263,6 +183,7 @@ class _Found(NamedTuple):
     """What is told of a difference."""
 
     p_value: float
+    test: Test
     low: float
     high: float
     one_sided: tuple[float, float]  # bounds, each of them alone at the confidence
@@ -276,38 +197,45 @@ def _of_flips(gains: np.ndarray, settings: Settings) -> _Found:
         statistics.paired_proportions(lost, won, len(gains), c)
         for c in (settings.confidence, 2 * settings.confidence - 1)
     )
-    return _Found(statistics.mcnemar(lost, won), *both, each, float(gains.std(ddof=1)) / math.sqrt(len(gains)))
+    return _Found(
+        statistics.mcnemar(lost, won), "McNemar", *both, each, float(gains.std(ddof=1)) / math.sqrt(len(gains))
+    )
 
 
 def _of_draws(units: np.ndarray, weights: np.ndarray, settings: Settings, tests: int) -> _Found:
-    """Of any values and their weights [units]. An interval excludes 0 only where the test does, too."""
+    """Of any values and their weights [units]."""
     drawn = statistics.bootstrap(units, weights, settings.seed, settings.resamples)
-    p_value = _sign_flip(units, settings, tests)
-    low, high = _quantiles(drawn, settings.confidence)
-    if p_value > 1 - settings.confidence:
+    p_value = _enough(partial(statistics.sign_flip, units, settings.seed), settings, tests)
+    return _resampled(drawn, p_value, "sign flips", settings.confidence)
+
+
+def _of_corpus(base: np.ndarray, other: np.ndarray, score: Score, settings: Settings, tests: int) -> _Found:
+    """Of what each unit adds to a metric of the whole corpus, [units, n]."""
+    drawn = statistics.bootstrap_sums(base, other, score, settings.seed, settings.resamples)
+    p_value = _enough(partial(statistics.swap, base, other, score, settings.seed), settings, tests)
+    return _resampled(drawn, p_value, "swaps", settings.confidence)
+
+
+def _resampled(drawn: np.ndarray, p_value: float, test: Test, confidence: float) -> _Found:
+    """Of differences drawn [draws]. Their interval excludes 0 only where the test does, too."""
+    low, high = _quantiles(drawn, confidence)
+    if p_value > 1 - confidence:
         low, high = min(low, 0.0), max(high, 0.0)
-    one_sided = _quantiles(drawn, 2 * settings.confidence - 1)
-    return _Found(p_value, low, high, one_sided, float(drawn.std(ddof=1)))
+    one_sided = _quantiles(drawn, 2 * confidence - 1)
+    return _Found(p_value, test, low, high, one_sided, float(drawn.std(ddof=1)))
 
 
-def _sign_flip(units: np.ndarray, settings: Settings, tests: int) -> float:
-    """The p-value; of more draws where as few as asked for could not tell it from one that the correction lets pass."""
+def _enough(test: Callable[[int], float], settings: Settings, tests: int) -> float:
+    """The p-value of `test`; of more draws where as few as asked for could not tell it from one that the correction lets pass."""
     alpha, asked = 1 - settings.confidence, settings.resamples
-    p_value = statistics.sign_flip(units, settings.seed, asked)
+    p_value = test(asked)
     enough = math.ceil(MARGIN * tests / alpha)
     if p_value > MARGIN / asked or enough <= asked:
         return p_value
-    return statistics.sign_flip(units, settings.seed, enough)
+    return test(enough)
 
 
 def _quantiles(drawn: np.ndarray, confidence: float) -> tuple[float, float]:
     """Bounds that leave out as much on either side."""
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
-
-
-def _detectable(c: Comparison, alpha: float) -> float:
-    """The true difference that is shown four times in five at level `alpha`; of right and wrong, at least as many changes as
-    the exact test needs."""
-    least = statistics.countable(c.n, alpha) if c.binary and c.clusters == c.n else 0.0
-    return max(least, statistics.detectable(c.error, alpha))

@@ -6,17 +6,20 @@ interval        0/1 metrics: score interval of the difference of paired proporti
 p-value         0/1 metrics: McNemar's test, exact (McNemar 1947); others: sign-flip permutation test (Fisher 1935), of few
                 items over all signs, else over random ones with the observed signs among them (Phipson & Smyth 2010)
 several tests   Holm's step-down correction (Holm 1979)
+whole corpora   paired bootstrap and swaps of the two answers to an item, of what each item adds to the metric (Koehn 2004;
+                Riezler & Maxwell 2005)
 power           the smallest true difference that such a test finds four times in five (Bloom 1995; Card et al. 2020)
 clusters        items that belong together count as one, drawn and flipped as a whole (Cameron, Gelbach & Miller 2008)
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import optimize, stats
 
 POWER = 0.8
+Score = Callable[[np.ndarray], np.ndarray]  # a metric of sums over items
 DRAWS_AT_ONCE = 2_000_000  # items drawn in one batch of resamples: 16 MB of indices
 ALL_SIGNS = 16  # items of which every combination of signs is tried: 65,536
 # Of a score interval, in items: less holds the truth too seldom where nearly all that changed was gained.
@@ -100,8 +103,7 @@ def sign_flip(gains: np.ndarray, seed: int = 0, resamples: int = 10_000) -> floa
     gains = gains[gains != 0]  # whose signs change nothing
     bound = abs(gains.sum()) * (1 - 1e-12)  # sums in another order may end in another last digit
     if len(gains) <= ALL_SIGNS:
-        signs = 1 - 2.0 * (np.arange(1 << len(gains))[:, None] >> np.arange(len(gains)) & 1)
-        return float((abs(signs @ gains) >= bound).mean())
+        return float((abs((1 - 2.0 * _all(len(gains))) @ gains) >= bound).mean())
     rng = np.random.default_rng(seed)
     reached, batch = 1, max(1, DRAWS_AT_ONCE // len(gains))
     for start in range(0, resamples, batch):
@@ -127,6 +129,56 @@ def bootstrap(gains: np.ndarray, weights: np.ndarray, seed: int = 0, resamples: 
     ).bootstrap_distribution  # fmt: skip
 
 
+def bootstrap_sums(
+    base: np.ndarray, other: np.ndarray, score: Score, seed: int = 0, resamples: int = 10_000
+) -> np.ndarray:
+    """score(sum of other) - score(sum of base) of `resamples` draws of as many items as there are; [resamples].
+
+    base, other: [items, n]; score: of sums [..., n] to values [...] (Koehn 2004).
+    """
+    rng, items = np.random.default_rng(seed), len(base)
+    both = np.concatenate([base, other], axis=1)
+    sums = np.concatenate([
+        rng.multinomial(items, np.full(items, 1 / items), min(batch, resamples - start)) @ both
+        for batch in [max(1, DRAWS_AT_ONCE // items)]
+        for start in range(0, resamples, batch)
+    ])  # fmt: skip
+    return score(sums[:, base.shape[1] :]) - score(sums[:, : base.shape[1]])
+
+
+def swap(base: np.ndarray, other: np.ndarray, score: Score, seed: int = 0, resamples: int = 10_000) -> float:
+    """Two-sided p-value that it does not matter which of the two an item's row is of: rows [items, n] change sides.
+
+    Exact where few rows differ, else of random changes (approximate randomization: Noreen 1989; Riezler & Maxwell 2005).
+    """
+    change = other - base
+    change = change[(change != 0).any(1)]
+    first, last = base.sum(0), other.sum(0)
+    bound = abs(score(last) - score(first)) * (1 - 1e-12)
+
+    def apart(sides: np.ndarray) -> np.ndarray:
+        moved = sides @ change
+        return abs(score(last - moved) - score(first + moved))
+
+    if len(change) <= ALL_SIGNS:
+        return float((apart(_all(len(change))) >= bound).mean())
+    rng = np.random.default_rng(seed)
+    reached, batch = 1, max(1, DRAWS_AT_ONCE // len(change))
+    for start in range(0, resamples, batch):
+        sides = rng.integers(0, 2, (min(batch, resamples - start), len(change)), dtype=np.int8)
+        reached += int((apart(sides) >= bound).sum())
+    return reached / (resamples + 1)
+
+
+def _all(items: int) -> np.ndarray:
+    """Every choice of 0 or 1 for each of `items`; [2**items, items]."""
+    return np.arange(1 << items)[:, None] >> np.arange(items) & 1
+
+
 def by_cluster(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
-    """Sums of `values` [items] by cluster, [clusters]; `clusters` [items] numbers them from 0."""
-    return np.bincount(clusters, values)
+    """Sums of `values` [items, ...] by cluster, [clusters, ...]; `clusters` [items] numbers them from 0."""
+    if values.ndim == 1:
+        return np.bincount(clusters, values)
+    sums = np.zeros((clusters.max() + 1, *values.shape[1:]))
+    np.add.at(sums, clusters, values)
+    return sums

@@ -13,8 +13,8 @@ import yaml
 from nlpft.config import flatten
 from nlpft.data import provenance
 from nlpft.errors import DataError, UserError
-from nlpft.evaluation import answers, compare, items, tables
-from nlpft.evaluation.compare import Comparison
+from nlpft.evaluation import answers, compare, items, pairs, tables
+from nlpft.evaluation.comparison import Comparison
 from nlpft.evaluation.items import Evaluation, Pair
 from nlpft.evaluation.report import metrics, parameters
 from nlpft.evaluation.report.metrics import Metrics
@@ -157,7 +157,7 @@ def _comparable(base: Path, path: Path, settings: compare.Settings) -> tuple[Eva
     """Both evaluations, or why they cannot be compared."""
     try:
         before, after = items.read(base), items.read(path)
-        list(items.paired(before, after, settings.cluster))
+        list(pairs.paired(before, after, settings.cluster))
     except DataError as error:
         return str(error)
     return before, after
@@ -186,7 +186,7 @@ def shown_items(base: Evaluation, other: Evaluation, made: Sequence[Comparison])
         same = (
             ("same score", pair)
             for key in tasks
-            for pair in items.pairs_of(base, other, *key)
+            for pair in pairs.pairs_of(base, other, *key)
             if id(pair[0]) not in ids
         )
         first = next(iter((*gained, *lost)), None) or next((pair for _, pair in same), None)

@@ -15,7 +15,7 @@ from nlpft import __version__
 from nlpft.data import provenance, view
 from nlpft.data.ledger import OUTCOMES
 from nlpft.evaluation import compare, tables
-from nlpft.evaluation.compare import Comparison
+from nlpft.evaluation.comparison import Comparison
 from nlpft.evaluation.report import metrics, plots, runs, tokens
 from nlpft.evaluation.report.facts import Run
 from nlpft.evaluation.report.plots import Plot

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nlpft.evaluation.compare import Comparison
+from nlpft.evaluation.comparison import Comparison
 from nlpft.evaluation.report.facts import Run
 from nlpft.evaluation.report.metrics import Line, column
 from nlpft.evaluation.report.parameters import Block

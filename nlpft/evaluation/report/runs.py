@@ -1,11 +1,10 @@
 """Several runs side by side: what they differ in, what each came to, and their measures under one correction."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
-from nlpft.evaluation import compare, tables
-from nlpft.evaluation.compare import Comparison
+from nlpft.evaluation import comparison, tables
+from nlpft.evaluation.comparison import Comparison
 from nlpft.evaluation.report import metrics
 from nlpft.evaluation.report.facts import Run
 from nlpft.evaluation.report.plots import distinct
@@ -38,8 +37,8 @@ def corrected(found: Sequence[Run]) -> list[Compared]:
         Compared(names[i] if single else f"{names[i]}: {versus.label}", i if single else number, versus.comparisons)
         for number, (i, versus) in enumerate(every)
     ]
-    together = iter(compare.corrected([c for one in compared for c in one.comparisons]))
-    return _alike([one._replace(comparisons=[next(together) for _ in one.comparisons]) for one in compared])
+    together = iter(comparison.corrected([c for one in compared for c in one.comparisons]))
+    return [one._replace(comparisons=[next(together) for _ in one.comparisons]) for one in compared]
 
 
 def measures(compared: Sequence[Compared]) -> list[Measure]:
@@ -54,19 +53,6 @@ def measures(compared: Sequence[Compared]) -> list[Measure]:
 def _measure(rows: Sequence[tuple[str, Comparison]]) -> Measure:
     asked = {tables.items(c) for _, c in rows}
     return Measure(tables.measure(rows[0][1]), rows, _bases(rows), asked.pop() if len(asked) == 1 else "")
-
-
-def _alike(compared: Sequence[Compared]) -> list[Compared]:
-    """`compared`, in which a measure is of right and wrong, shown in per cent, only where it is so for every model."""
-    graded = {(c.task, c.metric, c.filter) for one in compared for c in one.comparisons if not c.binary}
-    return [
-        one._replace(
-            comparisons=[
-                replace(c, binary=c.binary and (c.task, c.metric, c.filter) not in graded) for c in one.comparisons
-            ]
-        )
-        for one in compared
-    ]
 
 
 def without(found: Sequence[Run]) -> list[tuple[str, str]]:
