@@ -45,7 +45,8 @@ def paired(base: Evaluation, other: Evaluation, cluster: str = CLUSTER) -> Itera
         pairs = pairs_of(base, other, task, filter_)
         clusters = _clusters(pairs, cluster)
         names = dict.fromkeys([*pairs[0][0]["metrics"], *(["loss"] if "loss_sum" in pairs[0][0] else [])])
-        for metric in names:
+        yield from _of_one(base, other, task, pairs)
+        for metric in [name for name in names if name == "loss" or name in pairs[0][1]["metrics"]]:
             a, b = (_values([pair[side] for pair in pairs], metric) for side in (0, 1))
             if a is None or b is None:
                 said = _reported((base, other), task, metric, filter_)
@@ -59,6 +60,14 @@ def paired(base: Evaluation, other: Evaluation, cluster: str = CLUSTER) -> Itera
                 higher = other.higher_is_better(task, metric)
                 yield Paired(task, filter_, metric, higher, a[0], b[0], a[1], clusters, pairs), ""
         yield from _of_corpora(base, other, (task, filter_), clusters, pairs)
+
+
+def _of_one(base: Evaluation, other: Evaluation, task: str, pairs: list[Pair]) -> Iterator[tuple[None, str]]:
+    """Metrics that only one of the two was asked for."""
+    before, after = (row["metrics"] for row in pairs[0])
+    for here, there, e in ((before, after, base), (after, before, other)):
+        if missing := [metric for metric in here if metric not in there]:
+            yield None, f"{task} {', '.join(missing)}: not compared, only in {e.folder}"
 
 
 def _of_corpora(

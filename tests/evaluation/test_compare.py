@@ -112,6 +112,12 @@ def test_what_is_not_compared_is_said():
     assert "old (none) is only in a" in said
 
 
+def test_a_metric_of_only_one_is_told_as_such():
+    a, b = evaluation("a", acc=[1, 0], rouge=[0.5, 1.0]), evaluation("b", acc=[1, 1], bleu=[0.1, 0.2])
+    assert [c.metric for c in paired.compare(a, b)] == ["acc"]
+    assert paired.notes(a, b) == ["t rouge: not compared, only in a", "t bleu: not compared, only in b"]
+
+
 def test_log_likelihoods_behind_perplexity_are_not_taken_for_perplexities():
     a, b = ([[-5.0, 2], [-7.0, 4]], [[-4.0, 2], [-6.0, 4]])
     c = paired.compare(

@@ -169,6 +169,13 @@ def test_retention_stands_apart_and_in_the_headline(run, tmp_path):
         write.read([run], Settings(retention=("arc",)))
 
 
+def test_retention_can_be_a_group(run, tmp_path):
+    for label in ("base", "tuned"):
+        path = run / "eval" / label / "results.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"group_subtasks": {"words": ["heldout"]}}))
+    assert "Retention: heldout exact match no loss" in text_of([run], tmp_path, Settings(retention=("words",)))
+
+
 def test_choices_that_changed_are_shown_side_by_side(run, tmp_path):
     for label, right in (("base", range(30)), ("tuned", range(25, 40))):
         with (run / "eval" / label / "samples_sciq.jsonl").open("w") as file:
@@ -268,6 +275,13 @@ def test_numbers_below_a_forest_stand_apart(run, difference):
     inside = [box for box in boxes if figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1]
     assert len(inside) > 1
     assert all(a.x1 + 6 < b.x0 for a, b in pairwise(inside))
+
+
+def test_intervals_of_one_unit_share_a_scale_and_no_others_do(run):
+    points, loss = facts.read(run).others[0].comparisons
+    rouge, chrf = (replace(loss, metric=name, low=low, high=2 * low) for name, low in (("rouge1", 0.2), ("chrf", 30.0)))
+    assert [page.bars([points, rouge, chrf], c)["high"] for c in (rouge, chrf)] == [1.0, 1.0]
+    assert page.bars([chrf, replace(chrf, high=120.0)], chrf)["high"] == 0.5
 
 
 def test_markdown_holds_the_tables_of_the_page(run, other, tmp_path):

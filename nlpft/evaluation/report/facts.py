@@ -1,5 +1,6 @@
 """What a run folder holds, read once: settings, environment, data, metrics, and its evaluations against the base model's."""
 
+import contextlib
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -226,6 +227,17 @@ def _scores(folder: Path) -> Any:
             for key, value in values.items() if isinstance(values, dict) else ():
                 if isinstance(value, int | float) and math.isfinite(value) and "," in key and "_stderr" not in key:
                     yield path.parent.name, task, key.replace(",none", "").replace(",", ", ").replace("_", " "), value
+
+
+def asked(folder: Path) -> set[str]:
+    """Names of the tasks, and of their groups, that have scores in the evaluations in `folder`."""
+    found: set[str] = set()
+    for path in sorted(folder.glob("*/results.json")):
+        with contextlib.suppress(DataError):  # its comparison says so
+            evaluation = Evaluation(path.parent, items.results(path.parent), {})
+            tasks = set(evaluation.results.get("results") or {})
+            found |= tasks | {group for task, group in evaluation.groups.items() if task in tasks}
+    return found
 
 
 def _failed(folder: Path) -> Iterator[tuple[str, str, str]]:
