@@ -279,7 +279,10 @@ def test_numbers_below_a_forest_stand_apart(run, difference):
 
 def test_intervals_of_one_unit_share_a_scale_and_no_others_do(run):
     points, loss = facts.read(run).others[0].comparisons
-    rouge, chrf = (replace(loss, metric=name, low=low, high=2 * low) for name, low in (("rouge1", 0.2), ("chrf", 30.0)))
+    rouge, chrf = (
+        replace(loss, metric=name, difference=low, low=low, high=2 * low)
+        for name, low in (("rouge1", 0.2), ("chrf", 30.0))
+    )
     assert [page.bars([points, rouge, chrf], c)["high"] for c in (rouge, chrf)] == [1.0, 1.0]
     assert page.bars([chrf, replace(chrf, high=120.0)], chrf)["high"] == 0.5
 
