@@ -138,11 +138,13 @@ def bootstrap_sums(
     """
     rng, items = np.random.default_rng(seed), len(base)
     both = np.concatenate([base, other], axis=1)
-    sums = np.concatenate([
-        rng.multinomial(items, np.full(items, 1 / items), min(batch, resamples - start)) @ both
-        for batch in [max(1, DRAWS_AT_ONCE // items)]
-        for start in range(0, resamples, batch)
-    ])  # fmt: skip
+    batch = max(1, DRAWS_AT_ONCE // items)
+    parts = []
+    for start in range(0, resamples, batch):
+        draws = min(batch, resamples - start)
+        drawn = rng.integers(0, items, (draws, items)) + items * np.arange(draws)[:, None]
+        parts.append(np.bincount(drawn.ravel(), minlength=draws * items).reshape(draws, items) @ both)
+    sums = np.concatenate(parts)
     return score(sums[:, base.shape[1] :]) - score(sums[:, : base.shape[1]])
 
 
