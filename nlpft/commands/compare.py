@@ -147,7 +147,8 @@ def side_by_side(pair: Pair, c: Comparison, one: Against) -> Table:
     made = Table(
         box=box.ROUNDED, title=escape(f"{answers.source(pair[0])}: {asked}"), title_justify="left", expand=True
     )
-    for name in ("expected", f"{one.base_name}: {before}", f"{one.name}: {after}"):
+    sides = [f"{name}: {mark}" if mark else name for name, mark in ((one.base_name, before), (one.name, after))]
+    for name in ("expected", *sides):
         made.add_column(escape(name), overflow="fold", ratio=1)
     made.add_row(*map(escape, said))
     return made

@@ -17,7 +17,7 @@ CLUSTER = "cluster"  # the field of an item that says what it belongs to
 class Paired(NamedTuple):
     """The values of one metric on the items of one task or group: the metric is sum(values) / sum(weights).
 
-    Of a metric of the whole corpus it is the score of `corpus`, and the values are those of each item alone.
+    Of a metric of the whole corpus it is the score of `corpus`, and `other` what base's would be with this item's other answer.
     """
 
     task: str
@@ -82,9 +82,10 @@ def _of_corpora(
         answers = [[_answer(pair[side]) for pair in pairs] for side in (0, 1)]
         found = corpus(metric, answers, [row.get("target") for row, _ in pairs], (a[metric], b[metric]))
         if found and clusters.max() > 0:
-            before, after = (found.score(x) for x in (found.base, found.other))
-            higher, ones = other.higher_is_better(task, metric), np.ones(len(pairs))
-            yield Paired(task, filter_, metric, higher, before, after, ones, clusters, pairs, corpus=found), ""
+            changed = found.score(found.base.sum(0) + found.other - found.base)
+            same, ones = np.full(len(pairs), found.score(found.base.sum(0))), np.ones(len(pairs))
+            higher = other.higher_is_better(task, metric)
+            yield Paired(task, filter_, metric, higher, same, changed, ones, clusters, pairs, corpus=found), ""
         else:
             said = _reported((base, other), task, metric, filter_)
             yield None, f"{task} {metric}: not compared, it is no mean over items{said}"

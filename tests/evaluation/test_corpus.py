@@ -8,7 +8,7 @@ import pytest
 import sacrebleu
 from run_folders import Page, evaluate, make_bare, sample
 
-from nlpft import plugins
+from nlpft import cli, plugins
 from nlpft.evaluation import answer_metrics, compare, items, statistics, tables
 from nlpft.evaluation.compare import Settings
 from nlpft.evaluation.report import card, write
@@ -48,18 +48,19 @@ def test_what_the_rows_add_gives_the_metric_of_them_together(name):
     module = plugins.load("metrics", name)
     said, true, options, _ = answer_metrics.READ[module.KIND](*OF[module.KIND])
     counts = module.counts(said, true, **options)
-    found = module.Metric().compute(predictions=said, references=true, **options)
+    taken = answer_metrics._taken(module, options)
+    found = module.Metric().compute(predictions=said, references=true, **taken)
     for key in module.VALUES:
         assert module.score(counts.sum(0))[key] == pytest.approx(found[key], rel=1e-9)
-        assert found[key] > 0
+        assert found[key] != 0
     some = np.arange(0, len(true), 3)
-    fewer = module.Metric().compute(predictions=[said[i] for i in some], references=[true[i] for i in some], **options)
+    fewer = module.Metric().compute(predictions=[said[i] for i in some], references=[true[i] for i in some], **taken)
     both = module.score(np.stack([counts.sum(0), counts[some].sum(0)]))
     assert [both[key][1] for key in module.VALUES] == pytest.approx([fewer[key] for key in module.VALUES], rel=1e-9)
 
 
 def test_every_metric_of_answers_that_is_no_mean_over_rows_has_counts():
-    assert corpus_metrics() == ["chrf", "f1", "precision", "recall", "sacrebleu", "seqeval"]
+    assert corpus_metrics() == ["chrf", "f1", "matthews_correlation", "precision", "recall", "sacrebleu", "seqeval"]
 
 
 def answered(run, label, answers, references=REFERENCES, **reported):
@@ -163,3 +164,21 @@ def test_f1_of_labels_is_compared_over_the_same_items(run):
     c = next(c for c in compare.compare(values["base"], values["tuned"], QUICK) if c.metric == "f1")
     assert c.other == values["tuned"].results["results"]["heldout"]["f1,none"]
     assert c.verdict == "better"
+    gained, lost = compare.flips(values["base"], values["tuned"], "heldout", "f1")
+    assert (len(gained), len(lost)) == (c.other_only, c.base_only)
+    right = [row["target"] for row, _ in gained] == [after["filtered_resps"][0] for _, after in gained]
+    assert right
+    assert len(gained) > 10
+
+
+def test_items_without_a_score_of_their_own_are_shown_without_one(run, capsys):
+    for label, answers in (("base", nearly(REFERENCES, 3, 0.6)), ("tuned", nearly(REFERENCES, 4, 0.2))):
+        score = sacrebleu.corpus_chrf(answers, [REFERENCES]).score
+        folder = answered(run, label, answers, chrf=score).folder
+        path = folder / "samples_heldout.jsonl"
+        rows = [json.loads(line) for line in path.open()]
+        bare = [{k: v for k, v in row.items() if k not in ("loss_sum", "tokens")} | {"metrics": []} for row in rows]
+        path.write_text("".join(json.dumps(row) + "\n" for row in bare))
+    folders = [str(run / "eval" / label) for label in ("base", "tuned")]
+    assert cli.main(["compare", *folders, "--flips", "1"]) == 0
+    assert "heldout chrf: gained, 1 of" in capsys.readouterr().out
