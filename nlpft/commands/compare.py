@@ -1,6 +1,5 @@
 """Compare evaluations item by item: which is better, by how much, how sure that is, and what was forgotten."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from rich.table import Table
 
 from nlpft.errors import ConfigError
 from nlpft.evaluation import answers, compare, items, tables
-from nlpft.evaluation.compare import Comparison
+from nlpft.evaluation.comparison import Comparison
+from nlpft.evaluation.finite import dumps
 from nlpft.evaluation.items import Evaluation, Pair
 
 COLOURS = {"better": "bold green", "worse": "bold red", "no difference shown": "default"}
@@ -43,12 +43,13 @@ def run(config: Config) -> int:
     compared = compare.compare_all(base, others, config)
     names = items.labels([base, *others])
     notes = [compare.notes(base, other) for other in others]
-    found = [Against(base, names[0], *row) for row in zip(others, names[1:], compared, notes, strict=True)]
+    faults = [compare.faults(base, other) for other in others]
+    found = [Against(base, names[0], *row) for row in zip(others, names[1:], compared, notes, faults, strict=True)]
     if config.json:
-        print(json.dumps(_plain(config, found), indent=2))
+        print(dumps(_plain(config, found), indent=2))
     else:
         (_print_markdown if config.markdown else _print)(config, found)
-    return int(any(compare.INACTIVE in said for said in notes))
+    return int(any(faults))
 
 
 class Against(NamedTuple):
@@ -60,6 +61,7 @@ class Against(NamedTuple):
     name: str
     comparisons: list[Comparison]
     notes: list[str]
+    faults: list[str]  # those of the notes that make the numbers worthless, or fewer
 
 
 def _print(config: Config, found: Sequence[Against]) -> None:
@@ -71,10 +73,14 @@ def _print(config: Config, found: Sequence[Against]) -> None:
             if shown := [c for c in one.comparisons if c.retention == kept]:
                 console.print(table(shown, one.base_name, one.name))
         if one.notes:
-            console.print(*(f"[bold yellow]note:[/] {escape(note)}" for note in one.notes), sep="\n")
+            console.print(*(f"{_kind(one, note)} {escape(note)}" for note in one.notes), sep="\n")
         for title, pairs, c in _flipped(one, config.flips):
             console.print(f"[bold]{escape(title)}[/]", *(side_by_side(pair, c, one) for pair in pairs), sep="\n")
     console.print(_legend(config, found))
+
+
+def _kind(one: Against, note: str) -> str:
+    return "[bold red]error:[/]" if note in one.faults else "[bold yellow]note:[/]"
 
 
 def _print_markdown(config: Config, found: Sequence[Against]) -> None:
@@ -103,6 +109,7 @@ def _plain(config: Config, found: Sequence[Against]) -> dict[str, Any]:
                 "label": one.name,
                 "folder": str(one.other.folder),
                 "notes": one.notes,
+                "faults": one.faults,
                 "comparisons": [_figures(one, c) for c in one.comparisons],
             }
             for one in found
@@ -140,7 +147,8 @@ def side_by_side(pair: Pair, c: Comparison, one: Against) -> Table:
     made = Table(
         box=box.ROUNDED, title=escape(f"{answers.source(pair[0])}: {asked}"), title_justify="left", expand=True
     )
-    for name in ("expected", f"{one.base_name}: {before}", f"{one.name}: {after}"):
+    sides = [f"{name}: {mark}" if mark else name for name, mark in ((one.base_name, before), (one.name, after))]
+    for name in ("expected", *sides):
         made.add_column(escape(name), overflow="fold", ratio=1)
     made.add_row(*map(escape, said))
     return made

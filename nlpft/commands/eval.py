@@ -183,6 +183,7 @@ def _finish(
     config: Config, label: str, name: str, outcome: Outcome, about: dict[str, Any], folder: Path | None
 ) -> Made:
     """Write one subject's results. Raises what went wrong where nothing was to be had and nothing else is asked."""
+    outcome = results.checked(outcome)
     if not outcome.results.get("results") and outcome.errors and not config.adapters:
         raise UserError("; ".join(outcome.errors.values()))
     about = {"label": label, "model": name, "heldout": str(config.heldout or "") or None, **about}

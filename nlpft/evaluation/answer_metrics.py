@@ -50,12 +50,13 @@ def compute(chosen: dict[str, ModuleType], written: Sequence[str], references: S
     for name, module in chosen.items():
         said, true, options, unparsed[name] = READ[module.KIND](written, references)
         found = module.Metric().compute(predictions=said, references=true, **_taken(module, options))
-        values |= {_named(name, key): float(found[key]) for key in module.VALUES}
+        values |= {named(name, key): float(found[key]) for key in module.VALUES}
         per_row |= module.rows(said, true) if hasattr(module, "rows") else {}
     return Found(values, per_row, unparsed)
 
 
-def _named(name: str, key: str) -> str:
+def named(name: str, key: str) -> str:
+    """What results.json calls value `key` of metric `name`."""
     return key if key.startswith(name) else f"{name}_{key.removeprefix('overall_')}" if key != "score" else name
 
 

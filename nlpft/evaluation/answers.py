@@ -64,8 +64,19 @@ def expected(row: Row) -> str:
 
 
 def marks(pair: Pair, metric: str, binary: bool) -> list[str]:
-    """How either answer scores, in words."""
-    return [("right" if row[metric] else "wrong") if binary else f"{metric} {row[metric]:.3f}" for row in pair]
+    """How either answer scores, in words; "" where an item has no score of its own, as in a metric of the whole corpus."""
+    scores = [_own(row, metric) for row in pair]
+    if None in scores:
+        return ["", ""]
+    return [("right" if score else "wrong") if binary else f"{metric} {score:.3f}" for score in scores]
+
+
+def _own(row: Row, metric: str) -> float | None:
+    """An item's own score; a loss in nats per token."""
+    if metric == "loss" and "loss_sum" in row:
+        return float(row["loss_sum"]) / max(1, row["tokens"])
+    value = row.get(metric)
+    return float(value) if isinstance(value, int | float) else None
 
 
 def clip(text: str, end: bool = False) -> str:
@@ -104,5 +115,5 @@ def _score(cell: Any) -> float | None:
         cell = cell[0]
     try:
         return float(cell[0]) if _is_score(cell) else None
-    except ValueError:
+    except (ValueError, TypeError):  # null where it was no finite number
         return None

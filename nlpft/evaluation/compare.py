@@ -5,31 +5,23 @@ hitchhiker's guide to testing statistical significance in NLP"; Miller 2024, "Ad
 which. One correction covers all that is compared at once: every model, task, filter and metric.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from nlpft.errors import ConfigError, DataError, some
 from nlpft.evaluation import statistics
-from nlpft.evaluation.items import (
-    CLUSTER,
-    LOG_LIKELIHOODS,
-    Evaluation,
-    Pair,
-    Paired,
-    Source,
-    check_cluster,
-    grouped,
-    paired,
-    pairs_of,
-    read,
-)
-
-Verdict = Literal["better", "worse", "no difference shown"]
+from nlpft.evaluation.comparison import Comparison, Test, corrected
+from nlpft.evaluation.corpus import Score
+from nlpft.evaluation.items import Evaluation, Pair, Source, read
+from nlpft.evaluation.pairs import CLUSTER, Paired, check_cluster, grouped, paired, pairs_of
 
 INACTIVE = "identical answers: the adapter may not be active"
+PROBED = "the adapter is inactive: with and without it, every logit of a probe is the same"
 
 
 @dataclass(frozen=True)
@@ -46,69 +38,15 @@ class Settings:
     cluster: str = CLUSTER
     """Field of an item by which items belong together, such as passage for BoolQ: they count as one."""
     resamples: int = 10_000
-    """Draws of the bootstrap and of the permutation test."""
+    """Draws of the bootstrap and of the permutation test, at least 1,000; of the latter more where the correction needs them."""
     seed: int = 0
     """Of those draws."""
 
 
 DEFAULT = Settings()
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One metric of one task, `other` against `base`, on the same `n` items.
-
-    Values are shares of 1 for 0/1 metrics, nats per learnt token for `loss`, the metric's own unit otherwise.
-    """
-
-    task: str
-    filter: str
-    metric: str
-    binary: bool  # every item scores 0 or 1
-    higher_is_better: bool
-    n: int  # items
-    base: float
-    other: float
-    difference: float  # other - base
-    low: float  # bounds of the interval of `difference`, not corrected for the number of comparisons
-    high: float
-    confidence: float  # share of such intervals that hold the true difference
-    p_value: float  # two-sided
-    p_adjusted: float  # p_value after Holm's correction
-    base_only: int  # items that only base got right; for other than 0/1 metrics, items on which base is better
-    other_only: int
-    detectable: float | None  # true difference found with 80 % power; None: no item differs, which tells nothing of it
-    loss_bound: (
-        float  # the true loss (how much worse `other` is) is at most this, at `confidence`, one-sided; not below 0
-    )
-    clusters: int  # independent units: `n`, or fewer where items belong together
-    tasks: int = 1  # of a group
-    retention: bool = False  # shows what was forgotten
-
-    @property
-    def verdict(self) -> Verdict:
-        """Better or worse only where both the interval and the corrected p-value exclude no difference."""
-        if self.p_adjusted > 1 - self.confidence or self.low <= 0 <= self.high:
-            return "no difference shown"
-        return "better" if (self.difference > 0) == self.higher_is_better else "worse"
-
-    @property
-    def forgotten(self) -> str:
-        """What a retention task says: a loss that is shown, or the largest that is not excluded."""
-        unit = " points" if self.binary else f" {self.unit}".replace("log, ", "").rstrip()
-        if self.verdict == "worse":
-            return f"forgotten: {self.show(abs(self.difference))}{unit}"
-        return f"no loss beyond {self.show(self.loss_bound)}{unit}"
-
-    def show(self, value: float, signed: bool = False) -> str:
-        """A value as people read it: shares of a 0/1 metric in per cent (differences in points), others to three digits."""
-        sign = "+" if signed else ""
-        return f"{100 * value:{sign}.1f}" if self.binary else f"{value:{sign}.3f}"
-
-    @property
-    def unit(self) -> str:
-        """Unit of `show`'s values."""
-        return "%" if self.binary else "nats" if self.metric == "loss" else LOG_LIKELIHOODS.get(self.metric, "")
+LEAST_RESAMPLES = 1_000
+FEW = 10  # units that differ: fewer, drawn again, do not show what loss there may be
+MARGIN = 4  # the smallest corrected p-value that random signs can give is the level / MARGIN
 
 
 def compare(base: Source, other: Source, settings: Settings = DEFAULT) -> list[Comparison]:
@@ -116,37 +54,59 @@ def compare(base: Source, other: Source, settings: Settings = DEFAULT) -> list[C
     return compare_all(base, [other], settings)[0]
 
 
-def compare_all(base: Source, others: Sequence[Source], settings: Settings = DEFAULT) -> list[list[Comparison]]:
+def compare_all(
+    base: Source, others: Sequence[Source], settings: Settings = DEFAULT, families: int = 1
+) -> list[list[Comparison]]:
     """Each of `others` against `base` in every task, filter and metric that both have values of for each item.
 
-    One correction covers them all. Raises DataError where a folder is no evaluation or two are not of the same items,
-    ConfigError for settings that mean nothing.
+    One correction covers them all. families: as many such comparisons will stand under one correction (`corrected`). Raises
+    DataError where a folder is no evaluation or two are not of the same items, ConfigError for settings that mean nothing.
     """
-    if not 0.5 < settings.confidence < 1:
-        raise ConfigError(f"confidence is a share between 0.5 and 1, such as 0.95, not {settings.confidence:g}")
+    _check(settings)
     base, read_others = read(base), [read(other) for other in others]
     if settings.cluster != CLUSTER:
         check_cluster(base, settings.cluster)
     retained = _retained(settings.retention, [base, *read_others])
     measures = [_measures(base, other, settings) for other in read_others]
-    alpha = (1 - settings.confidence) / max(1, sum(map(len, measures)))
-    found = [[_comparison(p, settings, alpha, p.task in retained) for p in ps] for ps in measures]
-    adjusted = iter(statistics.holm([c.p_value for made in found for c in made]))
-    return [[replace(c, p_adjusted=next(adjusted)) for c in made] for made in found]
+    tests = families * sum(_differs(p) for ps in measures for p in ps)
+    found = [[_comparison(p, settings, tests, p.task in retained) for p in ps] for ps in measures]
+    together = iter(corrected([c for made in found for c in made]))
+    return [[next(together) for _ in made] for made in found]
+
+
+def _check(settings: Settings) -> None:
+    if not 0.5 < settings.confidence < 1:
+        raise ConfigError(f"confidence is a share between 0.5 and 1, such as 0.95, not {settings.confidence:g}")
+    if settings.resamples < LEAST_RESAMPLES:
+        raise ConfigError(
+            f"resamples: {settings.resamples} draws tell no interval and no p-value; give at least {LEAST_RESAMPLES:,}"
+        )
+
+
+def faults(base: Source, other: Source) -> list[str]:
+    """What makes the numbers of `compare` worthless, or fewer: tasks that failed, and an adapter without effect."""
+    base, other = read(base), read(other)
+    failed = [f"{e.label}: {task} failed: {why}" for e in (base, other) for task, why in e.errors.items()]
+    pairs = [pair for key in base.samples if key in other.samples for pair in pairs_of(base, other, *key)]
+    same = all(a.get(key) == b.get(key) for a, b in pairs for key in ("resps", "filtered_resps", "loss_sum"))
+    return failed + [PROBED] * other.inactive + [INACTIVE] * (same and not other.inactive)
 
 
 def notes(base: Source, other: Source) -> list[str]:
-    """What the numbers of `compare` do not show: an adapter without effect, tasks and metrics that were left out."""
+    """What the numbers of `compare` do not show: `faults` first; then answers, tasks and metrics that were left out."""
     base, other = read(base), read(other)
+    unread = [
+        f"{e.label}: {number:,} answers of {where.replace(',', ', ')} could not be read; they count as wrong"
+        for e in (base, other)
+        for where, number in e.unparsed.items()
+    ]
     left_out = [why for p, why in paired(base, other) if not p]
     alone = [
         f"{task} ({filter_}) is only in {here.folder}: not compared"
         for here, there in ((base, other), (other, base))
         for task, filter_ in sorted(here.samples.keys() - there.samples.keys())
     ]
-    pairs = [pair for key in base.samples if key in other.samples for pair in pairs_of(base, other, *key)]
-    same = all(a.get(key) == b.get(key) for a, b in pairs for key in ("resps", "filtered_resps", "loss_sum"))
-    return [INACTIVE] * same + alone + left_out
+    return faults(base, other) + unread + alone + left_out
 
 
 def flips(
@@ -184,33 +144,98 @@ def _retained(names: Sequence[str], evaluations: Sequence[Evaluation]) -> set[st
     return marked | around | {task for task, group in groups.items() if group in marked}
 
 
-def _comparison(p: Paired, settings: Settings, alpha: float, retention: bool) -> Comparison:
-    """Not yet corrected; `alpha` is the level that its p-value must reach where no other one does."""
+def _differs(p: Paired) -> bool:
+    before, after = (p.corpus.base, p.corpus.other) if p.corpus else (p.base, p.other)
+    return bool((before != after).any())
+
+
+def _comparison(p: Paired, settings: Settings, tests: int, retention: bool) -> Comparison:
+    """Not yet corrected. tests: how many p-values the correction will cover."""
     gains, total = p.other - p.base, p.weights.sum()
     better = gains > 0 if p.higher_is_better else gains < 0
     other_only, base_only = int(better.sum()), int((gains != 0).sum() - better.sum())
     binary = bool(np.isin([p.base, p.other], (0, 1)).all() and (p.weights == 1).all())
     units, weights = (statistics.by_cluster(values, p.clusters) for values in (gains, p.weights))
-    draws = {"seed": settings.seed, "resamples": settings.resamples}
-    exact = binary and len(units) == len(gains)
-    p_value = statistics.mcnemar(base_only, other_only) if exact else statistics.sign_flip(units, **draws)
-    drawn = statistics.bootstrap(units, weights, **draws)
-    agreed = np.full(len(units), gains[0]) if binary and np.ptp(gains) == 0 else None
-    low, high = _interval(agreed, drawn, settings.confidence)
-    least, most = _interval(agreed, drawn, 2 * settings.confidence - 1)  # each of them one-sided, at `confidence`
+    exact = binary and len(units) == len(gains) and not p.corpus
+    differ = (units != 0).sum()
+    base, other = p.base.sum() / total, p.other.sum() / total
+    if p.corpus:
+        binary = False
+        base, other = (float(p.corpus.score(x.sum(0))) for x in (p.corpus.base, p.corpus.other))
+        before, after = (statistics.by_cluster(x, p.clusters) for x in (p.corpus.base, p.corpus.other))
+        differ = (before != after).any(1).sum()
+        found = _of_corpus(before, after, p.corpus.score, settings, tests)
+    else:
+        found = _of_flips(gains, settings) if exact else _of_draws(units, weights, settings, tests)
+    least, most = found.one_sided
+    bound = -least if p.higher_is_better else most
     return Comparison(
         task=p.task, filter=p.filter, metric=p.metric, binary=binary, higher_is_better=p.higher_is_better,
-        n=len(gains), base=p.base.sum() / total, other=p.other.sum() / total, difference=gains.sum() / total,
-        low=low, high=high, confidence=settings.confidence, p_value=p_value, p_adjusted=p_value,
-        base_only=base_only, other_only=other_only, detectable=statistics.detectable(drawn.std(ddof=1), alpha) or None,
-        loss_bound=max(0.0, -least if p.higher_is_better else most), clusters=len(units), tasks=p.tasks,
+        n=len(gains), base=base, other=other, difference=other - base if p.corpus else gains.sum() / total,
+        low=found.low, high=found.high, confidence=settings.confidence, p_value=found.p_value, test=found.test,
+        p_adjusted=found.p_value, base_only=base_only, other_only=other_only, error=found.error, detectable=None,
+        loss_bound=max(0.0, bound) if exact or differ >= FEW else None, clusters=len(units), tasks=p.tasks,
         retention=retention,
     )  # fmt: skip
 
 
-def _interval(agreed: np.ndarray | None, drawn: np.ndarray, confidence: float) -> tuple[float, float]:
-    """Bounds that leave out as much on either side; `agreed`: all items' gains, where they are one and the same."""
-    if agreed is not None:
-        return statistics.unanimous(agreed, confidence)
+class _Found(NamedTuple):
+    """What is told of a difference."""
+
+    p_value: float
+    test: Test
+    low: float
+    high: float
+    one_sided: tuple[float, float]  # bounds, each of them alone at the confidence
+    error: float  # standard
+
+
+def _of_flips(gains: np.ndarray, settings: Settings) -> _Found:
+    """Of items [items] that turned right (1), wrong (-1), or neither."""
+    lost, won = int((gains < 0).sum()), int((gains > 0).sum())
+    both, each = (
+        statistics.paired_proportions(lost, won, len(gains), c)
+        for c in (settings.confidence, 2 * settings.confidence - 1)
+    )
+    return _Found(
+        statistics.mcnemar(lost, won), "McNemar", *both, each, float(gains.std(ddof=1)) / math.sqrt(len(gains))
+    )
+
+
+def _of_draws(units: np.ndarray, weights: np.ndarray, settings: Settings, tests: int) -> _Found:
+    """Of any values and their weights [units]."""
+    drawn = statistics.bootstrap(units, weights, settings.seed, settings.resamples)
+    p_value = _enough(partial(statistics.sign_flip, units, settings.seed), settings, tests)
+    return _resampled(drawn, p_value, "sign flips", settings.confidence)
+
+
+def _of_corpus(base: np.ndarray, other: np.ndarray, score: Score, settings: Settings, tests: int) -> _Found:
+    """Of what each unit adds to a metric of the whole corpus, [units, n]."""
+    drawn = statistics.bootstrap_sums(base, other, score, settings.seed, settings.resamples)
+    p_value = _enough(partial(statistics.swap, base, other, score, settings.seed), settings, tests)
+    return _resampled(drawn, p_value, "swaps", settings.confidence)
+
+
+def _resampled(drawn: np.ndarray, p_value: float, test: Test, confidence: float) -> _Found:
+    """Of differences drawn [draws]. Their interval excludes 0 only where the test does, too."""
+    low, high = _quantiles(drawn, confidence)
+    if p_value > 1 - confidence:
+        low, high = min(low, 0.0), max(high, 0.0)
+    one_sided = _quantiles(drawn, 2 * confidence - 1)
+    return _Found(p_value, test, low, high, one_sided, float(drawn.std(ddof=1)))
+
+
+def _enough(test: Callable[[int], float], settings: Settings, tests: int) -> float:
+    """The p-value of `test`; of more draws where as few as asked for could not tell it from one that the correction lets pass."""
+    alpha, asked = 1 - settings.confidence, settings.resamples
+    p_value = test(asked)
+    enough = math.ceil(MARGIN * tests / alpha)
+    if p_value > MARGIN / asked or enough <= asked:
+        return p_value
+    return test(enough)
+
+
+def _quantiles(drawn: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Bounds that leave out as much on either side."""
     low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)

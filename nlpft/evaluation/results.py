@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from nlpft.evaluation.finite import dumps, failures, finite
+
 Samples = dict[str, list[dict[str, Any]]]  # task -> one dict an item
 
 
@@ -26,12 +28,17 @@ class Outcome(NamedTuple):
 
 
 def write(folder: Path, results: dict[str, Any], samples: Samples, about: dict[str, Any]) -> None:
-    """Write `results` (lm-eval's dict) to `folder`, the per-item `samples`, and under "nlpft" what was evaluated."""
-    text = json.dumps({**results, "nlpft": about}, indent=2, default=plain, ensure_ascii=False)
+    """Write `results` (lm-eval's dict) to `folder`, the per-item `samples`, and under "nlpft" what was evaluated.
+
+    A task with a score that is no finite number is one of its "errors", and the number null.
+    """
+    if failed := failures(results.get("results", {}), samples):
+        about = {**about, "errors": {**failed, **about.get("errors", {})}}
+    text = dumps({**results, "nlpft": about}, indent=2)
     (folder / "results.json").write_text(text + "\n", encoding="utf-8")
     for task, rows in samples.items():
         with (folder / f"samples_{task.replace('/', '_')}.jsonl").open("w", encoding="utf-8") as out:
-            out.writelines(json.dumps(row, default=plain, ensure_ascii=False) + "\n" for row in rows)
+            out.writelines(dumps(row) + "\n" for row in rows)
 
 
 def mark(folder: Path, labels: Sequence[str]) -> None:
@@ -39,9 +46,10 @@ def mark(folder: Path, labels: Sequence[str]) -> None:
     (folder / "nlpft.json").write_text(json.dumps({"evaluations": list(labels)}, indent=2) + "\n", encoding="utf-8")
 
 
-def plain(value: Any) -> Any:
-    """What JSON has no word for: numpy's numbers as numbers, the rest as text."""
-    return value.item() if hasattr(value, "item") else str(value)
+def checked(outcome: Outcome) -> Outcome:
+    """`outcome`, in which a task with a score that is no finite number has failed, and the number is None."""
+    errors = {**failures(outcome.results.get("results", {}), outcome.samples), **outcome.errors}
+    return outcome._replace(results=finite(outcome.results), samples=finite(outcome.samples), errors=errors)
 
 
 def merge(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 
-from nlpft.evaluation.compare import Comparison
+from nlpft.evaluation.comparison import Comparison
 from nlpft.evaluation.items import LOG_LIKELIHOODS
 
 TEXT = ("measure", "verdict", "retention", "evaluation", "setting")  # columns that are words, not numbers
@@ -66,10 +66,12 @@ def interval(c: Comparison) -> str:
 def legend(confidence: float, retention: bool = False) -> str:
     """How to read the tables."""
     text = (
-        f"Interval of the difference: {100 * confidence:g} %, paired bootstrap over items. gained, lost: items on which the "
-        "second is better, worse. p: exact McNemar test for right or wrong, else sign-flip permutation; adjusted: Holm, "
-        "over all measures and models. detectable: a true difference that would be shown four times in five. Items that "
-        "belong together are drawn together."
+        f"Interval of the difference: {100 * confidence:g} %, each measure by itself; of right or wrong a score interval (Tango "
+        "1998) that agrees with the test, else paired bootstrap over items. gained, lost: items on which the second is better, "
+        "worse. p: exact McNemar test for right or wrong, else sign-flip permutation; of metrics of a whole corpus, such as "
+        "chrF, both answers to an item change places. adjusted: Holm, over all measures and models in which an item differs. "
+        "Better and worse are said where the interval and the adjusted p agree on it. detectable: a true difference that would "
+        "be shown four times in five. Items that belong together are drawn together."
     )
     said = f" no loss beyond x: a true loss above x is excluded, one-sided, at {100 * confidence:g} %, for each measure alone."
     return text + said * retention

@@ -4,8 +4,10 @@ from typing import Any
 
 import datasets
 import evaluate
+import numpy as np
 import sacrebleu
 
+from nlpft.metrics import _counts
 from nlpft.metrics._info import info
 
 KIND = "text"
@@ -24,3 +26,13 @@ class Metric(evaluate.Metric):
             "word_order": found.word_order,
             "beta": found.beta,
         }
+
+
+def counts(predictions: list[str], references: list[str]) -> np.ndarray:
+    """What each row adds to the score: n-grams written, wanted and common to both."""
+    return _counts.of_texts(sacrebleu.CHRF(), predictions, references)
+
+
+def score(sums: np.ndarray) -> dict[str, np.ndarray]:
+    """Of sums of such rows."""
+    return {"score": _counts.score_of_texts(sacrebleu.CHRF(), sums)}

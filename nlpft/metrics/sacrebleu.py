@@ -4,8 +4,10 @@ from typing import Any
 
 import datasets
 import evaluate
+import numpy as np
 import sacrebleu
 
+from nlpft.metrics import _counts
 from nlpft.metrics._info import info
 
 KIND = "text"
@@ -20,3 +22,13 @@ class Metric(evaluate.Metric):
         found = sacrebleu.corpus_bleu(predictions, [references])
         names = ("score", "counts", "totals", "precisions", "bp", "sys_len", "ref_len")
         return {name: getattr(found, name) for name in names}
+
+
+def counts(predictions: list[str], references: list[str]) -> np.ndarray:
+    """What each row adds to the score: n-grams written, wanted and common to both."""
+    return _counts.of_texts(sacrebleu.BLEU(), predictions, references)
+
+
+def score(sums: np.ndarray) -> dict[str, np.ndarray]:
+    """Of sums of such rows."""
+    return {"score": _counts.score_of_texts(sacrebleu.BLEU(), sums)}

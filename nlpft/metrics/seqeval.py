@@ -6,7 +6,9 @@ from typing import Any
 
 import datasets
 import evaluate
+import numpy as np
 
+from nlpft.metrics import _counts
 from nlpft.metrics._info import info
 
 KIND = "tags"
@@ -26,6 +28,17 @@ class Metric(evaluate.Metric):
         pairs = [pair for s, t in zip(predictions, references, strict=True) for pair in zip(s, t, strict=True)]
         overall = {f"overall_{name}": value for name, value in _scores(said, true).items()}
         return scores | overall | {"overall_accuracy": sum(s == t for s, t in pairs) / max(1, len(pairs))}
+
+
+def counts(predictions: list[list[str]], references: list[list[str]]) -> np.ndarray:
+    """Of each row the spans that are said and true, said, true."""
+    both = [[Counter(spans([row])) for row in rows] for rows in (predictions, references)]
+    return np.array([[(s & t).total(), s.total(), t.total()] for s, t in zip(*both, strict=True)], np.float64)
+
+
+def score(sums: np.ndarray) -> dict[str, np.ndarray]:
+    """Of sums of such rows."""
+    return {name: x[..., 0] for name, x in zip(VALUES, _counts.shares(sums), strict=True)}
 
 
 def spans(rows: Sequence[Sequence[str]]) -> list[tuple[int, str, int, int]]:

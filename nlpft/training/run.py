@@ -73,6 +73,10 @@ class Run:
 
     def take_best(self) -> None:
         """Put the best weights in place, where there were evaluations; else the last ones stay."""
+        if self.best.step is None and self.best.waited:
+            self.log.say(
+                f"none of {self.best.waited} evaluations gave a number: there is no best step, the last weights stay"
+            )
         if self.best.step:
             best = self.folder.checkpoints / f"step-{self.best.step:08d}"
             checkpoint.load(self.accelerator, best, self.accelerator.unwrap_model(self.model), self.optimizer)

@@ -50,3 +50,10 @@ def test_long_texts_are_clipped_at_the_end_that_matters_less():
     text = "a" * answers.LONGEST + "b" * 500
     assert answers.clip(text) == "a" * answers.LONGEST + " [500 more characters]"
     assert answers.clip(text, end=True).startswith("[500 more characters] " + "a" * 700)
+
+
+def test_a_score_is_the_items_own():
+    pair = ({"loss_sum": 6.0, "tokens": 4, "acc": 1.0}, {"loss_sum": 2.0, "tokens": 4, "acc": 0.0})
+    assert answers.marks(pair, "loss", False) == ["loss 1.500", "loss 0.500"]
+    assert answers.marks(pair, "acc", True) == ["right", "wrong"]
+    assert answers.marks(pair, "chrf", False) == ["", ""]

@@ -112,6 +112,12 @@ def test_what_is_not_compared_is_said():
     assert "old (none) is only in a" in said
 
 
+def test_a_metric_of_only_one_is_told_as_such():
+    a, b = evaluation("a", acc=[1, 0], rouge=[0.5, 1.0]), evaluation("b", acc=[1, 1], bleu=[0.1, 0.2])
+    assert [c.metric for c in paired.compare(a, b)] == ["acc"]
+    assert paired.notes(a, b) == ["t rouge: not compared, only in a", "t bleu: not compared, only in b"]
+
+
 def test_log_likelihoods_behind_perplexity_are_not_taken_for_perplexities():
     a, b = ([[-5.0, 2], [-7.0, 4]], [[-4.0, 2], [-6.0, 4]])
     c = paired.compare(
@@ -208,11 +214,71 @@ def test_flips_of_a_group_know_their_tasks():
 
 def test_one_correction_covers_every_model_and_measure():
     both = paired.compare_all(BASE, [BETTER, WORSE])
-    p_values = [c.p_value for made in both for c in made]
-    assert [c.p_adjusted for made in both for c in made] == statistics.holm(p_values)
+    found = [c for made in both for c in made]
+    differ = [c for c in found if c.base != c.other]
+    assert len(differ) == 2  # what both have alike is no test, and costs the others nothing
+    assert [c.p_adjusted for c in differ] == statistics.holm([c.p_value for c in differ])
+    assert [(c.p_adjusted, c.detectable) for c in found if c not in differ] == [(1.0, None)] * 2
     alone = paired.compare(BASE, BETTER)[0]
     assert both[0][0].p_adjusted == pytest.approx(2 * alone.p_adjusted)
     assert both[0][0].detectable > alone.detectable  # a stricter level asks for a larger difference
+
+
+def test_over_hundreds_of_measures_what_is_large_is_still_shown():
+    rng = np.random.default_rng(0)
+    names = [f"m{i}" for i in range(540)]
+    base = {name: (30 + rng.random(20)).tolist() for name in names}
+    other = {name: [x - 8 - rng.random() for x in of] for name, of in base.items()}
+    found = paired.compare(
+        evaluation("a", higher=False, **base), evaluation("b", higher=False, **other), Settings(resamples=1000)
+    )
+    assert max(c.p_adjusted for c in found) <= 0.05
+    assert {c.verdict for c in found} == {"better"}
+
+
+@pytest.mark.parametrize("resamples", [-1, 0, 1, 999])
+def test_too_few_resamples_are_refused(resamples):
+    with pytest.raises(ConfigError, match="at least 1,000"):
+        paired.compare(evaluation("a", m=[0.0, 1.0]), evaluation("b", m=[0.5, 1.0]), Settings(resamples=resamples))
+
+
+def flipped(gained, lost, items, **settings):
+    """Of `items`, half of which base gets right, some turned right and some wrong."""
+    right = [0.0] * (items // 2) + [1.0] * (items - items // 2)
+    other = [1.0] * gained + right[gained : items - lost] + [0.0] * lost
+    return paired.compare(evaluation("a", m=right), evaluation("b", m=other), Settings(**settings))[0]
+
+
+@pytest.mark.parametrize(("gained", "lost", "items"), [(1, 0, 50), (0, 4, 60), (3, 0, 50), (2, 2, 40), (0, 0, 50)])
+def test_few_flips_exclude_neither_no_difference_nor_a_loss(gained, lost, items):
+    c = flipped(gained, lost, items, retention=("t",))
+    assert c.low < 0 < c.high
+    assert c.p_value > 0.05
+    assert c.loss_bound > (lost - gained) / items
+    assert c.forgotten.startswith("no loss beyond ")
+    assert c.forgotten != "no loss beyond 0.0 points"
+
+
+def test_difference_that_few_flips_could_show_is_no_smaller_than_the_exact_test_needs():
+    assert flipped(1, 0, 50).detectable == pytest.approx(statistics.countable(50, 0.05))
+    assert flipped(20, 12, 400).detectable > statistics.countable(400, 0.05)
+
+
+def test_retention_agrees_with_the_interval_beside_it():
+    lost = flipped(0, 6, 60, retention=("t",))
+    both = paired.corrected([lost, flipped(1, 3, 60), flipped(2, 3, 60)])[0]  # three tests: no longer significant
+    assert (lost.forgotten, lost.verdict) == ("forgotten: 10.0 points", "worse")
+    assert (both.high < 0, both.verdict) == (True, "no difference shown")
+    assert both.forgotten == f"a loss of up to {100 * lost.loss_bound:.1f} points is possible, not shown"
+    assert flipped(20, 0, 60, retention=("t",)).forgotten == "no loss"
+
+
+def test_scores_of_which_few_differ_exclude_neither_no_difference_nor_a_loss():
+    base, other = evaluation("a", m=[0.5] * 60), evaluation("b", m=[0.5] * 56 + [0.1, 0.2, 0.1, 0.3])
+    c = paired.compare(base, other, Settings(retention=("t",)))[0]
+    assert c.p_value == 2 / 2**4
+    assert c.low < 0 <= c.high
+    assert (c.loss_bound, c.forgotten) == (None, "too few items differ to exclude a loss")
 
 
 def test_retention_says_what_was_forgotten_and_what_loss_is_excluded():

@@ -114,16 +114,16 @@ def test_rows_that_are_unaccounted_for_are_pointed_out(run):
 
 def test_changed_answers_come_first_and_show_both_directions(html):
     text = Page(html).text
-    shown = re.findall(r"heldout\.json:\d+ (gained|lost|unchanged)", text)
+    shown = re.findall(r"heldout\.json:\d+ (gained|lost|same score)", text)
     assert shown == ["gained", "lost"] * 6
     assert "base: right base 0 tuned: wrong tuned 0" in text
 
 
-def test_few_changes_are_filled_up_with_unchanged_items(bare):
+def test_few_changes_are_filled_up_with_items_of_the_same_score(bare):
     evaluate(bare, "base", [sample(i, i < 10, 20.0, "a") for i in range(40)])
     evaluate(bare, "tuned", [sample(i, i < 11, 20.0, "b") for i in range(40)])
-    shown = re.findall(r"heldout\.json:\d+ (gained|lost|unchanged)", page_of(bare).text)
-    assert shown == ["gained", *["unchanged"] * (facts.ITEMS - 1)]
+    shown = re.findall(r"heldout\.json:\d+ (gained|lost|same score)", page_of(bare).text)
+    assert shown == ["gained", *["same score"] * (facts.ITEMS - 1)]
 
 
 def test_what_is_missing_is_said_with_the_remedy(bare):
@@ -176,6 +176,28 @@ def test_figures_that_are_no_numbers_or_missing_do_not_stop_the_page(bare):
     lines.append('{"kind": "eval", "step": 3, "loss": NaN}\n')
     (bare / "metrics.jsonl").write_text("".join(lines))
     assert "steps 3" in page_of(bare).text
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (
+            [(10, 1.9, False), (20, 1.7, False), (30, 1.8, True)],
+            "loss 1.800 at step 30",
+        ),  # of the highest accuracy, say
+        ([(10, 1.9, True), (20, 1.7, True), (30, 1.8, False)], "loss 1.700 at step 20"),
+        ([(10, 1.9, None), (20, 1.7, None)], "loss 1.700 at step 20"),
+        ([(10, None, None), (20, None, True)], "at step 20"),
+        ([(10, None, False), (20, None, False)], None),
+    ],
+)
+def test_best_evaluation_is_the_one_whose_weights_were_kept(bare, lines, said):
+    evals = [
+        json.dumps({"kind": "eval", "step": step, "loss": loss} | ({} if best is None else {"best": best})) + "\n"
+        for step, loss, best in lines
+    ]
+    (bare / "metrics.jsonl").write_text("".join([train_line(30), *evals]))
+    assert dict(metrics.facts(facts.read(bare).metrics)).get("best evaluation") == said
 
 
 def test_a_log_likelihood_is_no_answer():

@@ -56,7 +56,7 @@ def pages(tmp_path_factory):
             name = f"samples_a_benchmark_of_a_name_that_is_long_{LONG[:60]}.jsonl"
             rows = [choice(i, (i + len(path.name)) % 3 > 0) for i in range(40)]
             (path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    found = write.read(runs, Settings(resamples=200))
+    found = write.read(runs, Settings(resamples=1000))
     return [write.write_report(found[:1], folder / "one.html"), write.write_report(found, folder / "two.html")]
 
 

@@ -4,6 +4,8 @@ import json
 import re
 import shutil
 import struct
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -67,7 +69,51 @@ def test_one_correction_covers_all_runs(run, other):
     together = [c.p_adjusted for one in runs.corrected(found) for c in one.comparisons]
     assert len(together) == 4
     assert together == statistics.holm(p_values)
-    assert together[0] > found[0].others[0].comparisons[0].p_adjusted
+    alone = found[0].others[0].comparisons[0]
+    assert together[0] > alone.p_adjusted
+    assert runs.corrected(found)[0].comparisons[0].detectable > alone.detectable  # at the level of one of four tests
+
+
+def asked(run, items, right):
+    """A run whose base and model were asked `items` items; of the model's answers the first `right` are right."""
+    make_bare(run)
+    for label, of in (("base", items // 2), ("tuned", right)):
+        evaluate(run, label, [sample(i, i < of, 20.0 + i % 5, f"{label} {i}") for i in range(items)])
+    return run
+
+
+def test_runs_that_were_asked_other_items_say_so_by_model(tmp_path):
+    paths = [asked(tmp_path / "many", 60, 50), asked(tmp_path / "few", 20, 15)]
+    text = text_of(paths, tmp_path)
+    assert "heldout exact_match (%) other items for each base" in text
+    for said in (
+        "base of many 60 items 50.0 %",
+        "base of few 20 items 50.0 %",
+        "many 60 items 83.3 %",
+        "few 20 items 75",
+    ):
+        assert said in text
+    both = write.write_markdown(write.read(paths), tmp_path / "two.md").read_text(encoding="utf-8")
+    assert "### heldout exact_match (%): other items for each base" in both
+    assert "| few, 20 items | 75.0 |" in both
+    alike = [paths[0], asked(tmp_path / "alike", 60, 40)]
+    assert "heldout exact_match (%) 60 items" in text_of(alike, tmp_path)
+
+
+def test_a_measure_that_is_graded_in_one_run_is_one_measure_in_all(tmp_path):
+    for name, score in (("whole", 1.0), ("graded", 0.5)):
+        run = make_bare(tmp_path / name)
+        for label, of in (("base", 5), ("tuned", 15)):
+            rows = [
+                sample(i, i < of and score, 20.0, f"{label} {i}") | {"loss_sum": 20.0 + (label == "base")}
+                for i in range(30)
+            ]
+            evaluate(run, label, rows)
+    found = write.read([tmp_path / "whole", tmp_path / "graded"])
+    assert found[0].others[0].comparisons[0].binary
+    both = {measure.name: measure for measure in runs.measures(runs.corrected(found))}
+    assert list(both) == ["heldout exact_match", "heldout loss (nats)"]
+    assert [c.show(c.other) for _, c in both["heldout exact_match"].rows] == ["0.500", "0.250"]
 
 
 def test_curves_of_several_runs_lie_over_each_other_in_one_colour_each(run, other):
@@ -121,6 +167,13 @@ def test_retention_stands_apart_and_in_the_headline(run, tmp_path):
     assert "▼ forgotten: 62.5 points" in text
     with pytest.raises(ConfigError, match="no task 'arc' was evaluated"):
         write.read([run], Settings(retention=("arc",)))
+
+
+def test_retention_can_be_a_group(run, tmp_path):
+    for label in ("base", "tuned"):
+        path = run / "eval" / label / "results.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"group_subtasks": {"words": ["heldout"]}}))
+    assert "Retention: heldout exact match no loss" in text_of([run], tmp_path, Settings(retention=("words",)))
 
 
 def test_choices_that_changed_are_shown_side_by_side(run, tmp_path):
@@ -210,6 +263,28 @@ def test_forest_has_a_line_for_each_measure_from_low_to_high(run):
     spans = [line.get_xdata().tolist() for line in points if len(line.get_xdata()) == 2 and line.get_linestyle() == "-"]
     assert spans == [[100 * made[0].low, 100 * made[0].high]]
     assert [text.get_text() for text in points[0].axes.texts] == ["heldout exact match"]
+
+
+@pytest.mark.parametrize("difference", [0.015, -0.03, 0.035, -0.18, -5.6, 1200.0])
+def test_numbers_below_a_forest_stand_apart(run, difference):
+    loss = facts.read(run).others[0].comparisons[1]
+    c = replace(loss, difference=difference, low=0.94 * difference, high=1.06 * difference)
+    figure = plots.forest([("tuned", 0, [c])], svg.PAGE)[0].figure
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels() if label.get_text()]
+    inside = [box for box in boxes if figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1]
+    assert len(inside) > 1
+    assert all(a.x1 + 6 < b.x0 for a, b in pairwise(inside))
+
+
+def test_intervals_of_one_unit_share_a_scale_and_no_others_do(run):
+    points, loss = facts.read(run).others[0].comparisons
+    rouge, chrf = (
+        replace(loss, metric=name, difference=low, low=low, high=2 * low)
+        for name, low in (("rouge1", 0.2), ("chrf", 30.0))
+    )
+    assert [page.bars([points, rouge, chrf], c)["high"] for c in (rouge, chrf)] == [1.0, 1.0]
+    assert page.bars([chrf, replace(chrf, high=120.0)], chrf)["high"] == 0.5
 
 
 def test_markdown_holds_the_tables_of_the_page(run, other, tmp_path):

@@ -3,13 +3,17 @@
 Simulated items are enough that a test off by a third is told from a right one; each bound is two to three standard errors wide.
 """
 
+from functools import cache
+
 import numpy as np
 import pytest
 from evaluations import evaluation
+from scipy import stats
 
+from nlpft.evaluation import statistics
 from nlpft.evaluation.compare import Settings, compare
 
-QUICK = Settings(resamples=300)
+QUICK = Settings(resamples=1000)
 
 
 def right_or_wrong(rng, items):
@@ -68,13 +72,48 @@ def test_interval_holds_the_true_difference_as_often_as_it_says():
     truth, runs, held, bound = 0.1, 300, 0, 0
     for seed in range(runs):
         gains = np.random.default_rng([seed, 1]).normal(-truth, 1.0, 80)
-        (c,) = compared({"m": np.zeros(80)}, {"m": gains}, Settings(0.9, resamples=400))
+        (c,) = compared({"m": np.zeros(80)}, {"m": gains}, Settings(0.9, resamples=1000))
         held += c.low <= -truth <= c.high
         bound += truth <= c.loss_bound
     assert held / runs == pytest.approx(
         0.89, abs=0.035
     )  # percentile intervals of 80 items are a little short: 3,000 runs
     assert bound / runs == pytest.approx(0.89, abs=0.035)  # a one-sided statement, at the same confidence
+
+
+def held(gained, lost, items=60, most=18):
+    """How often intervals at 95 % hold the true difference, how often the one-sided bound does, and how often 0 is excluded.
+
+    gained, lost: expected numbers of items. Every outcome of up to `most` items either way, weighed by its probability.
+    """
+    truth, shares = (gained - lost) / items, np.zeros(3)
+    for up, down in np.ndindex(most, most):
+        weight = stats.multinomial.pmf(
+            [up, down, items - up - down], items, [gained / items, lost / items, 1 - (gained + lost) / items]
+        )
+        low, high = interval(up, down, items, 0.95)
+        shares += weight * np.array(
+            [low <= truth <= high, interval(up, down, items, 0.9)[0] <= truth, not low <= 0 <= high]
+        )
+    return shares
+
+
+@cache
+def interval(up, down, items, confidence):
+    return statistics.paired_proportions(down, up, items, confidence)
+
+
+@pytest.mark.parametrize("gained", [0.3, 1, 4, 7])
+@pytest.mark.parametrize("lost", [0.3, 1, 4, 7])
+def test_interval_of_few_flips_holds_the_true_difference_at_least_as_often_as_it_says(gained, lost):
+    both, one_sided, _ = held(gained, lost)
+    assert 0.955 < both <= 1
+    assert 0.945 < one_sided <= 1
+
+
+@pytest.mark.parametrize("flips", [0.3, 1, 2, 4])
+def test_equal_models_that_differ_in_few_items_are_told_apart_at_most_one_time_in_twenty(flips):
+    assert held(flips, flips)[2] <= 0.05
 
 
 def planted_scores(rng, size, items=100):
@@ -95,7 +134,7 @@ def first_of(plant, seed, size, measures):
     a, b = plant(rng, size)
     pairs = [(a, b), *(right_or_wrong(rng, len(a)) for _ in range(measures - 1))]
     sides = ({f"m{i}": pair[side] for i, pair in enumerate(pairs)} for side in (0, 1))
-    return compared(*sides, Settings(resamples=600))[0]
+    return compared(*sides, Settings(resamples=1000))[0]
 
 
 @pytest.mark.parametrize("measures", [1, 3])

@@ -1,7 +1,9 @@
 """Early stopping counts evaluations, keeps the best, and survives a resume."""
 
 import math
+from types import SimpleNamespace
 
+from nlpft.training.run import Run
 from nlpft.training.stopping import Best
 
 
@@ -25,3 +27,11 @@ def test_keeps_the_best_and_nan_is_never_best():
 def test_state_is_restored():
     best = feed(Best(3), [3, 2, 2.5])
     assert Best(3, **best.state()) == best
+
+
+def test_a_run_of_which_no_evaluation_gave_a_number_says_that_the_last_weights_stay():
+    said = []
+    Run.take_best(SimpleNamespace(best=feed(Best(), [math.nan] * 3), log=SimpleNamespace(say=said.append)))
+    assert said == ["none of 3 evaluations gave a number: there is no best step, the last weights stay"]
+    Run.take_best(SimpleNamespace(best=Best(), log=SimpleNamespace(say=said.append)))
+    assert len(said) == 1  # without held-out data there is nothing to say

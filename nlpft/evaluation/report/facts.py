@@ -1,7 +1,9 @@
 """What a run folder holds, read once: settings, environment, data, metrics, and its evaluations against the base model's."""
 
+import contextlib
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, repeat, zip_longest
 from pathlib import Path
@@ -12,8 +14,8 @@ import yaml
 from nlpft.config import flatten
 from nlpft.data import provenance
 from nlpft.errors import DataError, UserError
-from nlpft.evaluation import answers, compare, items, tables
-from nlpft.evaluation.compare import Comparison
+from nlpft.evaluation import answers, compare, items, pairs, tables
+from nlpft.evaluation.comparison import Comparison
 from nlpft.evaluation.items import Evaluation, Pair
 from nlpft.evaluation.report import metrics, parameters
 from nlpft.evaluation.report.metrics import Metrics
@@ -30,7 +32,7 @@ class Item(NamedTuple):
     task: str
     own: bool  # the user's data, not a benchmark's
     source: str
-    change: str  # gained, lost, unchanged
+    change: str  # gained, lost, same score
     prompt: list[tuple[str, str]]  # (role, text)
     expected: str
     answers: list[str]  # of base and other
@@ -45,6 +47,7 @@ class Versus(NamedTuple):
     subjects: Sequence[str] = ()  # the model and, where it is on its own base, the adapter
     comparisons: Sequence[Comparison] = ()
     notes: Sequence[str] = ()
+    faults: Sequence[str] = ()  # those of the notes that make the comparisons worthless, or fewer
     written: Sequence[Item] = ()  # answers in the model's own words
     flipped: Sequence[Item] = ()  # choices among given answers that changed
 
@@ -70,6 +73,7 @@ class Run:
     metrics: Metrics
     others: Sequence[Versus]
     scores: Sequence[tuple[str, str, str, float]]  # evaluation, task, metric, value
+    failed: Sequence[tuple[str, str, str]]  # evaluation, task, why
     blocks: Sequence[Block]
 
     @property
@@ -95,8 +99,11 @@ class Run:
         return list(dict.fromkeys(label for label, *_ in self.scores))
 
 
-def read(path: Path, settings: compare.Settings = compare.DEFAULT) -> Run:
-    """The run in `path`. Raises UserError where it is no run folder, DataError where a file in it is damaged."""
+def read(path: Path, settings: compare.Settings = compare.DEFAULT, families: int = 1) -> Run:
+    """The run in `path`, of `families` that stand under one correction.
+
+    Raises UserError where it is no run folder, DataError where a file in it is damaged.
+    """
     run = RunDir(path)
     if not any(p.exists() for p in (run.config, run.metrics, run.eval)):
         raise UserError(
@@ -109,13 +116,14 @@ def read(path: Path, settings: compare.Settings = compare.DEFAULT) -> Run:
         environment=flatten(_json(run.environment), "."),
         data=_data(run.data),
         metrics=metrics.read(run.metrics),
-        others=evaluations(run.eval, settings),
+        others=evaluations(run.eval, settings, families),
         scores=list(_scores(run.eval)),
+        failed=list(_failed(run.eval)),
         blocks=parameters.by_block(run),
     )
 
 
-def evaluations(folder: Path, settings: compare.Settings = compare.DEFAULT) -> list[Versus]:
+def evaluations(folder: Path, settings: compare.Settings = compare.DEFAULT, families: int = 1) -> list[Versus]:
     """Each evaluation in `folder` against the one called base, by label; none where there is no such one.
 
     One correction covers them all; one that cannot be compared says why, and keeps no other from being so.
@@ -131,7 +139,8 @@ def evaluations(folder: Path, settings: compare.Settings = compare.DEFAULT) -> l
             task for pair in both.values() for e in pair for task in (*(t for t, _ in e.samples), *e.groups.values())
         }
         asked = tuple(task for task in settings.retention if task in known)
-        made = compare.compare_all(base, [other for _, other in both.values()], _with(settings, asked))
+        others = [other for _, other in both.values()]
+        made = compare.compare_all(base, others, _with(settings, asked), families)
         compared = dict(zip(both, made, strict=True))
     return [
         _versus(label, *pair, compared[label]) if isinstance(pair, tuple) else Versus(label, pair)
@@ -149,7 +158,7 @@ def _comparable(base: Path, path: Path, settings: compare.Settings) -> tuple[Eva
     """Both evaluations, or why they cannot be compared."""
     try:
         before, after = items.read(base), items.read(path)
-        list(items.paired(before, after, settings.cluster))
+        list(pairs.paired(before, after, settings.cluster))
     except DataError as error:
         return str(error)
     return before, after
@@ -159,7 +168,7 @@ def _versus(label: str, base: Evaluation, other: Evaluation, made: Sequence[Comp
     about = other.results.get("nlpft", {})
     subjects = [str(about[key]) for key in ("model", "adapter") if about.get(key)]
     written, flipped = shown_items(base, other, made)
-    return Versus(label, "", subjects, made, compare.notes(base, other), written, flipped)
+    return Versus(label, "", subjects, made, compare.notes(base, other), compare.faults(base, other), written, flipped)
 
 
 def shown_items(base: Evaluation, other: Evaluation, made: Sequence[Comparison]) -> tuple[list[Item], list[Item]]:
@@ -176,7 +185,10 @@ def shown_items(base: Evaluation, other: Evaluation, made: Sequence[Comparison])
         ids = {id(row) for row, _ in (*gained, *lost)}
         tasks = [(c.task, c.filter)] if (c.task, c.filter) in other.samples else []
         same = (
-            ("unchanged", pair) for key in tasks for pair in items.pairs_of(base, other, *key) if id(pair[0]) not in ids
+            ("same score", pair)
+            for key in tasks
+            for pair in pairs.pairs_of(base, other, *key)
+            if id(pair[0]) not in ids
         )
         first = next(iter((*gained, *lost)), None) or next((pair for _, pair in same), None)
         if first and c.metric in first[1] and answers.written(first[1]) is not None:
@@ -213,8 +225,29 @@ def _scores(folder: Path) -> Any:
             continue
         for task, values in found.items():
             for key, value in values.items() if isinstance(values, dict) else ():
-                if isinstance(value, int | float) and "," in key and "_stderr" not in key:
+                if isinstance(value, int | float) and math.isfinite(value) and "," in key and "_stderr" not in key:
                     yield path.parent.name, task, key.replace(",none", "").replace(",", ", ").replace("_", " "), value
+
+
+def asked(folder: Path) -> set[str]:
+    """Names of the tasks, and of their groups, that have scores in the evaluations in `folder`."""
+    found: set[str] = set()
+    for path in sorted(folder.glob("*/results.json")):
+        with contextlib.suppress(DataError):  # its comparison says so
+            evaluation = Evaluation(path.parent, items.results(path.parent), {})
+            tasks = set(evaluation.results.get("results") or {})
+            found |= tasks | {group for task, group in evaluation.groups.items() if task in tasks}
+    return found
+
+
+def _failed(folder: Path) -> Iterator[tuple[str, str, str]]:
+    """(evaluation, task, why) of every results.json; a damaged one tells nothing."""
+    for path in sorted(folder.glob("*/results.json")):
+        try:
+            errors = Evaluation(path.parent, items.results(path.parent), {}).errors
+        except DataError:
+            continue
+        yield from ((path.parent.name, task, why) for task, why in errors.items())
 
 
 def _data(path: Path) -> dict[str, dict[str, Any]]:

@@ -20,18 +20,25 @@ def render_all(found: Sequence[Run]) -> str:
     """Several runs, compared."""
     lines = [f"# {len(found)} runs", "", *_heading(2, "Evaluation")]
     for measure in runs.measures(runs.corrected(found)):
-        first = measure.rows[0][1]
+        asked = "" if measure.items else ", {}"
         rows = [
-            [f"base of {whose}" if whose else "base", first.show(value), "", "", "", ""]
-            for whose, value in measure.bases
+            [(f"base of {whose}" if whose else "base") + asked.format(tables.items(c)), c.show(c.base), "", "", "", ""]
+            for whose, c in measure.bases
         ]
         rows += [
-            [name, c.show(c.other), c.show(c.difference, True), tables.interval(c), f"{c.p_adjusted:.2g}", _verdict(c)]
+            [
+                name + asked.format(tables.items(c)),
+                c.show(c.other),
+                c.show(c.difference, True),
+                tables.interval(c),
+                f"{c.p_adjusted:.2g}",
+                _verdict(c),
+            ]
             for name, c in measure.rows
         ]
         header = ("model", "value", "difference", "interval", "p adjusted", "verdict")
         lines += [
-            *_heading(3, f"{measure.name}: {tables.items(first)}"),
+            *_heading(3, f"{measure.name}: {measure.items or 'other items for each base'}"),
             *tables.markdown(
                 header,
                 rows,
@@ -42,7 +49,7 @@ def render_all(found: Sequence[Run]) -> str:
             ),
             "",
         ]
-    lines += [line for name, why in runs.without(found) for line in (f"{name}: not compared, {why}", "")]
+    lines += [line for name, why in runs.without(found) for line in (f"{name}: {why}", "")]
     facts = runs.summary(found)
     keys = list(dict.fromkeys(key for _, of in facts for key in of))
     lines += [
@@ -65,8 +72,9 @@ def evaluation(run: Run, level: int) -> list[str]:
     if any(versus.comparisons for versus in run.others):
         c = next(c for versus in run.others for c in versus.comparisons)
         return [*lines, tables.legend(c.confidence, any(v.retained for v in run.others)), ""]
+    lines += [line for one in run.failed for line in (f"{one[0]}: {one[1]} failed: {one[2]}.", "") if not run.others]
     if not run.scores:
-        return [*lines, "No evaluation yet.", ""]
+        return [*lines, "No evaluation yet.", ""] if not run.failed else lines
     rows = [[label, f"{task} {metric}", f"{value:.3f}"] for label, task, metric, value in run.scores]
     return [*lines, *tables.markdown(("evaluation", "measure", "value"), rows), ""]
 

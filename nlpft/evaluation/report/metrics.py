@@ -44,9 +44,10 @@ def column(rows: list[Line], key: str) -> np.ndarray:
 
 
 def best(evals: list[Line]) -> Line | None:
-    """The evaluation of the lowest loss."""
+    """The evaluation whose weights the run kept: the last that it called best, by whatever measure; else of the lowest loss."""
+    said = [line for line in evals if line.get("best")]
     losses = column(evals, "loss")
-    return evals[int(np.nanargmin(losses))] if np.isfinite(losses).any() else None
+    return said[-1] if said else evals[int(np.nanargmin(losses))] if np.isfinite(losses).any() else None
 
 
 def facts(metrics: Metrics) -> list[tuple[str, str]]:
@@ -65,5 +66,6 @@ def facts(metrics: Metrics) -> list[tuple[str, str]]:
     if (memory > 0).any():  # none is measured on the CPU
         found.append(("peak memory", f"{np.nanmax(memory):.1f} GiB"))
     if line := best(metrics.evals):
-        found.append(("best evaluation loss", f"{line['loss']:.3f} at step {line['step']:,}"))
+        loss = f"loss {line['loss']:.3f} " if np.isfinite(column([line], "loss")[0]) else ""
+        found.append(("best evaluation", f"{loss}at step {line['step']:,}"))
     return found

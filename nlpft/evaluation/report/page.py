@@ -15,7 +15,7 @@ from nlpft import __version__
 from nlpft.data import provenance, view
 from nlpft.data.ledger import OUTCOMES
 from nlpft.evaluation import compare, tables
-from nlpft.evaluation.compare import Comparison
+from nlpft.evaluation.comparison import Comparison
 from nlpft.evaluation.report import metrics, plots, runs, tokens
 from nlpft.evaluation.report.facts import Run
 from nlpft.evaluation.report.plots import Plot
@@ -71,7 +71,7 @@ def render(run: Run) -> str:
         rows=shown,
         no_rows=why,
         bars=bars,
-        inactive=compare.INACTIVE,
+        inactive=(compare.INACTIVE, compare.PROBED),
         best=metrics.best(run.metrics.evals),
     )  # fmt: skip
 
@@ -102,7 +102,10 @@ def elements(drawn: Sequence[Plot], prefix: str) -> list[dict[str, Any]]:
 
 def bars(comparisons: Sequence[Comparison], c: Comparison) -> dict[str, float]:
     """Where `c`'s interval lies in its little drawing, from -1 to 1; measures of one unit share a scale."""
-    scale = max(abs(x) for d in comparisons if d.unit == c.unit for x in (d.low, d.high, d.difference)) or 1.0
+    unit = c.unit or c.metric
+    scale = (
+        max(abs(x) for d in comparisons if (d.unit or d.metric) == unit for x in (d.low, d.high, d.difference)) or 1.0
+    )
     return {key: getattr(c, key) / scale for key in ("low", "high", "difference")}
 
 

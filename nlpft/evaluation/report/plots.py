@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from nlpft.evaluation.compare import Comparison
+from nlpft.evaluation.comparison import Comparison
 from nlpft.evaluation.report.facts import Run
 from nlpft.evaluation.report.metrics import Line, column
 from nlpft.evaluation.report.parameters import Block
@@ -136,6 +136,8 @@ def _forest(unit: str, of: list[tuple[str, int, Comparison]], models: int, colou
     axes.set_ylim(top, 0)
     axes.set_yticks([])
     axes.margins(x=0.08)
+    axes.locator_params(axis="x", nbins=5)
+    axes.xaxis.set_major_formatter(lambda x, _: short(x).replace("-", "\N{MINUS SIGN}"))
     said = [f"{name}, {label}: {c.show(c.difference, True)} ({c.show(c.low, True)} to {c.show(c.high, True)})"
             for name, some in measures.items() for label, _, c in some]  # fmt: skip
     keys = [(label, number, "dot") for label, number in dict.fromkeys((label, number) for label, number, _ in of)]

@@ -16,8 +16,8 @@ def read(paths: Sequence[Path], settings: compare.Settings = compare.DEFAULT) ->
     folders = [path.resolve() for path in paths]
     if twice := [path for path, folder in zip(paths, folders, strict=True) if folders.count(folder) > 1]:
         raise ConfigError(f"{twice[0]}: named twice; a run is compared with others, name each once")
-    found = [facts.read(path, settings) for path in paths]
-    known = {task for run in found for _, task, *_ in run.scores}
+    found = [facts.read(path, settings, len(paths)) for path in paths]
+    known = {name for run in found for name in facts.asked(run.folder.eval)}
     if unknown := [name for name in settings.retention if name not in known]:
         raise ConfigError(f"retention: no task {unknown[0]!r} was evaluated; there are {some(sorted(known), 20)}")
     return found
