@@ -19,12 +19,12 @@ from nlpft.data.loader import Share
 from nlpft.errors import ConfigError, some
 from nlpft.evaluation import calibration, results
 from nlpft.evaluation.calibration import expected_calibration_error
-from nlpft.evaluation.results import mean_and_error, text_hash
+from nlpft.evaluation.results import LOWER, mean_and_error, text_hash
 from nlpft.files import whole_folder
 from nlpft.models.head_forward import logits
 from nlpft.types import IGNORE, Task
 
-LOWER = ("loss", "mse", "calibration_error")  # measures that are better when low
+WITH_LOGITS = ("single_label_classification", "multi_label_classification")  # kinds whose samples keep them
 Measures = dict[str, float]
 
 
@@ -165,7 +165,7 @@ def _nats(task: Task, scored: Scored) -> np.ndarray:
 
 
 def write(folder: Path, name: str, task: Task, scored: Scored, data: Examples, about: dict[str, Any]) -> Measures:
-    """Write `results.json` and `samples_NAME.jsonl` to `folder`; `nlpft compare` takes two such folders."""
+    """Write `results.json` and `samples_NAME.jsonl` to `folder`; `nlpft compare` takes two such folders, the report one."""
     values = measures(task, scored)
     rows = samples(task, scored, data.places(range(len(data))))
     taken = {"alias": name} | {f"{key},none": value for key, value in values.items() if math.isfinite(value)}
@@ -179,7 +179,8 @@ def write(folder: Path, name: str, task: Task, scored: Scored, data: Examples, a
         "higher_is_better": {name: {key: key not in LOWER for key in values} | {"mse": False}},
     }
     with whole_folder(folder, overwrite=True) as partial:
-        results.write(partial, found, {name: rows}, about)
+        task_facts = {"problem_type": task.kind, "labels": list(task.labels)}
+        results.write(partial, found, {name: rows}, about | task_facts)
     return values
 
 
@@ -212,6 +213,7 @@ def _sample(task: Task, own: Scored, nats: np.ndarray, number: int, place: str) 
         **right,
         "loss_sum": float(nats.sum()),
         "tokens": len(nats),
+        **({"logits": np.round(own.logits[0].astype(np.float64), 5).tolist()} if task.kind in WITH_LOGITS else {}),
     }
 
 

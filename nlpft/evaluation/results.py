@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+LOWER = ("loss", "mse", "calibration_error")  # measures of heads that are better when low
 Samples = dict[str, list[dict[str, Any]]]  # task -> one dict an item
 
 

@@ -15,7 +15,8 @@ from nlpft.errors import DataError, UserError
 from nlpft.evaluation import answers, compare, items, tables
 from nlpft.evaluation.compare import Comparison
 from nlpft.evaluation.items import Evaluation, Pair
-from nlpft.evaluation.report import metrics, parameters
+from nlpft.evaluation.report import heads, metrics, parameters
+from nlpft.evaluation.report.heads import HeadScores
 from nlpft.evaluation.report.metrics import Metrics
 from nlpft.evaluation.report.parameters import Block
 from nlpft.rundir import RunDir
@@ -71,6 +72,7 @@ class Run:
     others: Sequence[Versus]
     scores: Sequence[tuple[str, str, str, float]]  # evaluation, task, metric, value
     blocks: Sequence[Block]
+    heads: Sequence[HeadScores] = ()  # evaluations of a head
 
     @property
     def path(self) -> Path:
@@ -88,6 +90,16 @@ class Run:
         except yaml.YAMLError as error:
             raise DataError(f"{self.folder.config}: not YAML ({error}); mend or delete it") from error
         return flatten(found) if isinstance(found, dict) else {}
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the run trained a head, which is not compared with its base: that has none."""
+        return bool(self.heads) or any(key.startswith("head.") for key in self.settings)
+
+    @property
+    def targets(self) -> str:
+        """What its losses are of."""
+        return "targets" if self.has_head else "tokens"
 
     @property
     def evaluated(self) -> list[str]:
@@ -112,6 +124,7 @@ def read(path: Path, settings: compare.Settings = compare.DEFAULT) -> Run:
         others=evaluations(run.eval, settings),
         scores=list(_scores(run.eval)),
         blocks=parameters.by_block(run),
+        heads=heads.read(run.eval, run.model),
     )
 
 

@@ -7,7 +7,10 @@ from nlpft.data import provenance
 from nlpft.evaluation import tables
 from nlpft.evaluation.report import metrics, runs
 from nlpft.evaluation.report.facts import BASE, Run, Versus
+from nlpft.evaluation.report.heads import HeadScores
 from nlpft.evaluation.report.plots import distinct
+
+MATRIX = 12  # labels up to which the confusion matrix is written as a whole
 
 
 def render(run: Run) -> str:
@@ -60,6 +63,8 @@ def render_all(found: Sequence[Run]) -> str:
 def evaluation(run: Run, level: int) -> list[str]:
     """Every evaluation against the base model's; where there is none, scores by themselves."""
     lines = _heading(level, "Evaluation")
+    if run.heads:
+        return [*lines, *(line for scores in run.heads for line in heads(scores, level + 1))]
     for versus in run.others:
         lines += [*_heading(level + 1, f"{versus.label} against {BASE}"), *_compared(versus), ""]
     if any(versus.comparisons for versus in run.others):
@@ -71,9 +76,36 @@ def evaluation(run: Run, level: int) -> list[str]:
     return [*lines, *tables.markdown(("evaluation", "measure", "value"), rows), ""]
 
 
+def heads(scores: HeadScores, level: int) -> list[str]:
+    """Measures of a head, its classes, its confusions, and its calibration."""
+    values = [[name, f"{value:.4f}"] for name, value in scores.values]
+    values += [[f"ECE, {c.name}", f"{c.error:.4f}"] for c in scores.confidences]
+    lines = [
+        *_heading(level, f"{scores.label}: {scores.rows:,} rows"),
+        *tables.markdown(("measure", "value"), values),
+        "",
+    ]
+    if scores.classes:
+        rows = [
+            [c.name, f"{c.true:,}", f"{c.said:,}", *(f"{x:.3f}" for x in (c.precision, c.recall, c.f1))]
+            for c in (*scores.classes, *scores.means)
+        ]
+        header = ["label", scores.each, "said", "precision", "recall", "F1"]
+        lines += [*tables.markdown(header, rows, header[:1]), ""]
+    if scores.confusion is not None and len(scores.labels) <= MATRIX:
+        header = ["true, said:", *scores.labels]
+        counts = [[label, *map(str, row)] for label, row in zip(scores.labels, scores.confusion.tolist(), strict=True)]
+        lines += [*tables.markdown(header, counts, header[:1]), ""]
+    elif scores.confused:
+        header = ["true", "said", "rows"]
+        pairs = [[true, said, str(rows)] for true, said, rows in scores.confused]
+        lines += [*tables.markdown(header, pairs, header[:2]), ""]
+    return lines
+
+
 def training(run: Run, level: int) -> list[str]:
     """What training came to."""
-    facts = metrics.facts(run.metrics)
+    facts = metrics.facts(run.metrics, run.targets)
     if run.blocks:
         facts.append(("trainable parameters", f"{sum(block.trains for block in run.blocks):,}"))
     said = _pairs(facts) if facts else ["No training steps are recorded."]

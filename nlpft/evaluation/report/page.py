@@ -16,7 +16,7 @@ from nlpft.data import provenance, view
 from nlpft.data.ledger import OUTCOMES
 from nlpft.evaluation import compare, tables
 from nlpft.evaluation.compare import Comparison
-from nlpft.evaluation.report import metrics, plots, runs, tokens
+from nlpft.evaluation.report import head_plots, metrics, plots, runs, tokens
 from nlpft.evaluation.report.facts import Run
 from nlpft.evaluation.report.plots import Plot
 from nlpft.evaluation.report.svg import PAGE, element
@@ -66,7 +66,9 @@ def render(run: Run) -> str:
         name=run.name,
         figures=elements(figures, "f"),
         forest=elements(plots.forest(plots.models(run), PAGE), "d"),
-        facts=metrics.facts(run.metrics),
+        numbered=head_plots.NUMBERED,
+        judged=elements(head_plots.figures(run.heads, PAGE), "h"),
+        facts=metrics.facts(run.metrics, run.targets),
         ledger=[_ledger(split, said) for split, said in run.data.items()],
         rows=shown,
         no_rows=why,

@@ -72,7 +72,7 @@ def without(found: Sequence[Run]) -> list[tuple[str, str]]:
 def summary(found: Sequence[Run]) -> list[tuple[str, dict[str, str]]]:
     """(run, facts by name): what training came to, and how much of the model it trained."""
     return [
-        (name, {**dict(metrics.facts(run.metrics)), **_trained(run)})
+        (name, {**dict(metrics.facts(run.metrics, run.targets)), **_trained(run)})
         for name, run in zip(distinct(found), found, strict=True)
     ]
 
