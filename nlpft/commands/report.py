@@ -20,6 +20,9 @@ class Config(compare.Settings):
     """Write the same tables as Markdown, too, beside the page (.md)."""
     plots: Path | None = None
     """Folder for each plot as PNG and SVG."""
+    groups: str | None = None
+    """Column of the labelled files by whose values a head's rows are measured in groups, with the gap between them; of a single
+    run."""
     card: bool = True
     """Write the model card, README.md in the run's model folder, unless somebody has written one; of a single run."""
 
@@ -29,7 +32,13 @@ def run(config: Config) -> None:
 
     if not config.runs:
         raise ConfigError("no run: name its folder, which --output_dir of the training named")
+    if config.groups and len(config.runs) > 1:
+        raise ConfigError(f"--groups {config.groups}: is for a single run; name one")
     found = write.read(config.runs, config)
+    if config.groups:
+        from nlpft.evaluation.report import groups
+
+        found = [groups.with_gaps(found[0], config.groups)]
     target = config.output or (found[0].folder.report if len(found) == 1 else Path("report.html"))
     print(write.write_report(found, target))
     if config.markdown:

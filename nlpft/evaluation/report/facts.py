@@ -73,6 +73,7 @@ class Run:
     scores: Sequence[tuple[str, str, str, float]]  # evaluation, task, metric, value
     blocks: Sequence[Block]
     heads: Sequence[HeadScores] = ()  # evaluations of a head
+    gaps: Sequence[Any] = ()  # between groups, where they were asked for: groups.Gaps
 
     @property
     def path(self) -> Path:

@@ -64,7 +64,7 @@ def evaluation(run: Run, level: int) -> list[str]:
     """Every evaluation against the base model's; where there is none, scores by themselves."""
     lines = _heading(level, "Evaluation")
     if run.heads:
-        return [*lines, *(line for scores in run.heads for line in heads(scores, level + 1))]
+        return [*lines, *(line for scores in run.heads for line in heads(scores, level + 1)), *gaps(run, level + 1)]
     for versus in run.others:
         lines += [*_heading(level + 1, f"{versus.label} against {BASE}"), *_compared(versus), ""]
     if any(versus.comparisons for versus in run.others):
@@ -100,6 +100,18 @@ def heads(scores: HeadScores, level: int) -> list[str]:
         header = ["true", "said", "rows"]
         pairs = [[true, said, str(rows)] for true, said, rows in scores.confused]
         lines += [*tables.markdown(header, pairs, header[:2]), ""]
+    return lines
+
+
+def gaps(run: Run, level: int) -> list[str]:
+    """A head's measures by group, and the gaps between groups."""
+    lines: list[str] = []
+    for found in run.gaps:
+        header = ["group", "rows", *found.measures]
+        rows = [[g.name, f"{g.rows:,}", *(f"{x:.3f}" for x in g.values)] for g in found.groups]
+        chances = ["" if p is None else f" (p {p:.2g})" for p in found.chances]
+        rows.append(["gap", "", *(f"{x:.3f}{p}" for x, p in zip(found.gaps, chances, strict=True))])
+        lines += [*_heading(level, f"{found.label} by {found.column}"), *tables.markdown(header, rows, header[:1]), ""]
     return lines
 
 
