@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import gather_object
 from scipy.special import expit, log_softmax
-from torch import nn
+from torch import Tensor, nn
 
 from nlpft import plugins
 from nlpft.data.examples import Examples, ExamplesConfig
@@ -38,15 +38,19 @@ class Scored(NamedTuple):
 
 @torch.no_grad()
 def outputs(
-    accelerator: Accelerator | PartialState, model: nn.Module, data: Examples, config: ExamplesConfig
+    accelerator: Accelerator | PartialState,
+    model: nn.Module,
+    data: Examples,
+    config: ExamplesConfig,
+    compute: Callable[[nn.Module, dict[str, Tensor]], Tensor] = logits,
 ) -> Scored:
-    """The outputs for all rows of `data`, computed by all processes, the same in each."""
+    """The outputs for all rows of `data`, computed by all processes, the same in each; `compute`: of a model and a batch."""
     share = Share(accelerator.process_index, accelerator.num_processes)
     model.eval()
     own = []
     for rows, batch in data.micro_batches(np.arange(len(data)), config, share):
         there = {name: x.to(accelerator.device) if x.ndim else x for name, x in batch.items()}
-        found = logits(model, there).float().cpu().numpy()
+        found = compute(model, there).float().cpu().numpy()
         own.append((rows, found, batch["targets"].numpy()))
     parts = [part for part in (gather_object(own) if share.processes > 1 else own) if part[0]]
     owner = np.concatenate([np.repeat(rows, targets_of(data, rows)) for rows, _, _ in parts])
