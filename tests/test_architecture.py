@@ -16,7 +16,7 @@ FLOORS = [
     {"plugins"},
     {"files"},
     {"config", "rundir", "recipes_dir"},
-    {"formats", "templates", "metrics", "losses"},
+    {"formats", "templates", "metrics", "losses", "samplers"},
     {"data", "models"},
     {"tuning", "objectives", "search", "serving"},
     {"training", "evaluation"},

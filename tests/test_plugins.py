@@ -17,6 +17,7 @@ CONTRACT = {
     "commands": ("run",),
     "metrics": ("KIND", "VALUES", "Metric"),
     "serving": ("check", "write"),
+    "samplers": ("Config", "build", "least"),
 }
 
 
@@ -30,7 +31,7 @@ def test_contract(kind, name):
     if hasattr(module, "Config"):
         assert dataclasses.is_dataclass(module.Config)
         assert module.Config.__dataclass_params__.frozen
-    if kind in ("tuning", "objectives"):
+    if kind in ("tuning", "objectives", "samplers"):
         assert module.Config().name == name
 
 

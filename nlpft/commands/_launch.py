@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -35,6 +36,8 @@ def main(words: list[str]) -> int:
     asked_threads = args.num_cpu_threads_per_process or "OMP_NUM_THREADS" in os.environ
     try:
         args, *_ = launch._validate_launch_command(args)
+        if args.use_deepspeed and find_spec("deepspeed") is None:
+            raise ValueError('DeepSpeed is not installed: pip install "nlpft[deepspeed]"')
         spread(args)
         if not asked_threads and not torch.accelerator.is_available():
             # accelerate's default is one thread a process, also where the CPU is all there is to compute on

@@ -8,6 +8,7 @@ from torch import nn
 
 from nlpft.config import module_of
 from nlpft.models.load import load_model, resharded, weight_type
+from nlpft.training import zero
 from nlpft.training.distributed import prepared
 from nlpft.training.groups import describe
 from nlpft.training.loop import Count, StepLoss, StepSettings
@@ -41,8 +42,10 @@ def prepare(
 
     factors: of more weights' rates, by name. Call it before a checkpoint is loaded.
     """
+    if zero.is_zero(accelerator):
+        zero.check_method(hasattr(module_of(tuning), "hold"), regularize)
     optimizer = build_optimizer(model, optim, {**rate_factors(model, tuning), **(factors or {})})
-    model, optimizer = prepared(accelerator, model, optimizer)
+    model, optimizer = prepared(accelerator, model, optimizer, optim.max_grad_norm)
     attach(optimizer, regularize)
     return model, optimizer
 

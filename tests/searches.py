@@ -1,0 +1,21 @@
+"""Searches with literal settings, run in memory: what the tests of samplers and studies share."""
+
+from dataclasses import replace
+
+import optuna
+
+from nlpft import plugins
+from nlpft.search.study import Found, open_study, run
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+
+def sampler(name: str, space: dict, budget: int, seed: int = 0, **settings):
+    module = plugins.load("samplers", name)
+    return module.build(replace(module.Config(), **settings), seed, budget, space)
+
+
+def searched(name: str, space: dict, fitness, budget: int, seed: int = 0, path=None, **settings) -> Found:
+    """What sampler `name` finds for `fitness(point)`, which is to become most, in `budget` candidates."""
+    study = open_study(path, space, sampler(name, space, budget, seed, **settings), direction="maximize")
+    return run(study, space, lambda trial, point: fitness(point), budget)
