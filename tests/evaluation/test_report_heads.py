@@ -143,6 +143,12 @@ def test_markdown_and_plots_hold_the_same(three, tmp_path):
     assert "nlpft predict" in card
 
 
+def test_damaged_results_are_said(three):
+    (three / "eval/test/results.json").write_text("{")
+    with pytest.raises(DataError, match=r"results\.json: not JSON"):
+        write.read([three])
+
+
 def test_damaged_samples_are_said(three):
     path = three / "eval/test/samples_classification.jsonl"
     path.write_text(path.read_text().replace('"logits"', '"digits"'))

@@ -125,7 +125,7 @@ def read(path: Path, settings: compare.Settings = compare.DEFAULT) -> Run:
         others=evaluations(run.eval, settings),
         scores=list(_scores(run.eval)),
         blocks=parameters.by_block(run),
-        heads=heads.read(run.eval, run.model),
+        heads=heads.read(run.eval, run.model, compared=(run.eval / BASE).is_dir()),
     )
 
 

@@ -69,13 +69,23 @@ class HeadScores(NamedTuple):
                 for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True) if wrong[i, j]]  # fmt: skip
 
 
-def read(evaluations: Path, model: Path) -> list[HeadScores]:
+def read(evaluations: Path, model: Path, compared: bool = False) -> list[HeadScores]:
     """The evaluations of heads in folder `evaluations`; `model` holds nlpft.json with the temperature.
 
-    What no head gave, or a recipe that did not note its labels, is left out. Raises DataError where a file is damaged.
+    What no head gave, or a recipe that did not note its labels, is left out. Raises DataError where a file is damaged; where
+    evaluations are `compared` with a base model's, a results.json that cannot be read is left to that, which says so.
     """
     folders = [path.parent for path in sorted(evaluations.glob("*/results.json"))]
-    return [scores(folder, temperature(model)) for folder in folders if _about(folder).get("problem_type")]
+    return [scores(folder, temperature(model)) for folder in folders if _of_a_head(folder, compared)]
+
+
+def _of_a_head(folder: Path, compared: bool) -> bool:
+    try:
+        return bool(_about(folder).get("problem_type"))
+    except DataError:
+        if compared:
+            return False
+        raise
 
 
 def temperature(model: Path) -> float:
