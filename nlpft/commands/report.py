@@ -23,6 +23,9 @@ class Config(compare.Settings):
     groups: str | None = None
     """Column of the labelled files by whose values a head's rows are measured in groups, with the gap between them; of a single
     run."""
+    attributions: int = 0
+    """Rows of each of a head's evaluations, half of them wrong ones, whose tokens are coloured by what they add to the answer
+    (integrated gradients, by captum); of a single run, whose model is loaded for it."""
     card: bool = True
     """Write the model card, README.md in the run's model folder, unless somebody has written one; of a single run."""
 
@@ -32,13 +35,20 @@ def run(config: Config) -> None:
 
     if not config.runs:
         raise ConfigError("no run: name its folder, which --output_dir of the training named")
-    if config.groups and len(config.runs) > 1:
-        raise ConfigError(f"--groups {config.groups}: is for a single run; name one")
+    for name in ("groups", "attributions"):
+        if getattr(config, name) and len(config.runs) > 1:
+            raise ConfigError(f"--{name} {getattr(config, name)}: is for a single run; name one")
+    if config.attributions < 0:
+        raise ConfigError(f"--attributions {config.attributions}: a number of rows, 0 or more")
     found = write.read(config.runs, config)
     if config.groups:
         from nlpft.evaluation.report import groups
 
         found = [groups.with_gaps(found[0], config.groups)]
+    if config.attributions:
+        from nlpft.evaluation.report import attributed  # with torch and transformers
+
+        found = [attributed.with_attributions(found[0], config.attributions)]
     target = config.output or (found[0].folder.report if len(found) == 1 else Path("report.html"))
     print(write.write_report(found, target))
     if config.markdown:

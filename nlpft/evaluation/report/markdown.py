@@ -10,6 +10,7 @@ from nlpft.evaluation.report.facts import BASE, Run, Versus
 from nlpft.evaluation.report.heads import HeadScores
 from nlpft.evaluation.report.plots import distinct
 
+TELLING = 5  # tokens of a row that are written
 MATRIX = 12  # labels up to which the confusion matrix is written as a whole
 
 
@@ -64,7 +65,8 @@ def evaluation(run: Run, level: int) -> list[str]:
     """Every evaluation against the base model's; where there is none, scores by themselves."""
     lines = _heading(level, "Evaluation")
     if run.heads:
-        return [*lines, *(line for scores in run.heads for line in heads(scores, level + 1)), *gaps(run, level + 1)]
+        tables_ = [line for scores in run.heads for line in heads(scores, level + 1)]
+        return [*lines, *tables_, *gaps(run, level + 1), *attributed(run, level + 1)]
     for versus in run.others:
         lines += [*_heading(level + 1, f"{versus.label} against {BASE}"), *_compared(versus), ""]
     if any(versus.comparisons for versus in run.others):
@@ -112,6 +114,25 @@ def gaps(run: Run, level: int) -> list[str]:
         chances = ["" if p is None else f" (p {p:.2g})" for p in found.chances]
         rows.append(["gap", "", *(f"{x:.3f}{p}" for x, p in zip(found.gaps, chances, strict=True))])
         lines += [*_heading(level, f"{found.label} by {found.column}"), *tables.markdown(header, rows, header[:1]), ""]
+    return lines
+
+
+def attributed(run: Run, level: int) -> list[str]:
+    """The tokens on which answers rest most."""
+    lines: list[str] = []
+    for found in run.attributed:
+        rows = []
+        for r in found.rows:
+            adds = sorted((p for p in r.parts if p.adds), key=lambda p: -abs(p.adds))[:TELLING]
+            told = ", ".join(f"{p.text.strip()} {p.adds:+.2f}" for p in adds)
+            said = f"{r.word}: {r.said}" if r.word else r.said
+            rows.append([r.place, said, r.true, told, f"{r.found.difference:+.3f}", f"{abs(r.found.gap):.1g}"])
+        header = ["row", "says", "is", "tokens that add most", "all", "gap"]
+        lines += [
+            *_heading(level, f"What the answers rest on: {found.label}"),
+            *tables.markdown(header, rows, header[:4]),
+            "",
+        ]
     return lines
 
 
