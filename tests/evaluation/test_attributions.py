@@ -19,6 +19,7 @@ from nlpft.evaluation import attributions, head_scores
 from nlpft.evaluation.attributions import Margin
 from nlpft.evaluation.report import attributed, markdown, write
 from nlpft.models import heads
+from nlpft.models.head_forward import logits
 from nlpft.models.load import load_tokenizer, save_model
 from nlpft.types import Task
 
@@ -168,11 +169,15 @@ def test_what_the_tokens_add_is_of_the_answer_that_was_scored(run):
 def test_a_word_that_is_tagged_is_named(tmp_path, bert):
     data = tiny_heads.tagged(tmp_path, bert) / "eval"
     task = Task("tagging", tuple(json.loads((data / "nlpft.json").read_text())["label_names"]))
-    found = attributed.with_attributions(write.read([trained(tmp_path, bert, task, data, "tagging")])[0], 4)
+    run = trained(tmp_path, bert, task, data, "tagging")
+    found = attributed.with_attributions(write.read([run])[0], 4)
+    model = heads.trained_head(str(run / "model"), "float32").eval()
+    rows = Examples(data, attributed.layout(model))
     for r in found.attributed[0].rows:
         assert r.word in "".join(p.text for p in r.parts).split()
-        assert r.said in task.labels
-        assert r.found.margin > 0  # it is what the head says of that word
+        own = logits(model, rows.batch([rows.places(range(len(rows))).index(r.place)])).detach().numpy()
+        margins = own[:, task.labels.index(r.said)] - own[:, task.labels.index(r.against)]
+        assert np.isclose(margins, r.found.margin, atol=1e-4).any()  # of a word, not of the special tokens around
     assert f"{r.word}: {r.said}" in markdown.render(found)
 
 
