@@ -1,13 +1,13 @@
 """Attributions: exact where the model is linear, complete where it is not, shown for right and wrong rows; what lacks is said."""
 
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tiny_heads
 import torch
+from head_runs import evaluated
 from run_folders import Page, make_bare
 from test_report_browser import WIDER, browser  # noqa: F401 - a fixture
 from torch import nn
@@ -15,12 +15,11 @@ from torch import nn
 from nlpft import cli
 from nlpft.data.examples import Examples
 from nlpft.errors import ConfigError, DataError
-from nlpft.evaluation import attributions, head_scores
+from nlpft.evaluation import attributions
 from nlpft.evaluation.attributions import Margin
 from nlpft.evaluation.report import attributed, markdown, write
 from nlpft.models import heads
 from nlpft.models.head_forward import logits
-from nlpft.models.load import load_tokenizer, save_model
 from nlpft.types import Task
 
 pytest.importorskip("captum", reason='pip install "nlpft[heads]"')
@@ -101,18 +100,6 @@ def test_wrong_rows_of_the_largest_loss_and_right_ones_from_all_over_are_chosen(
     assert attributed.choose(few, 2) == [0, 29]
 
 
-def trained(folder: Path, bert: Path, task: Task, data: Path, name: str) -> Path:
-    """A run with a head that is drawn by chance, and its evaluation of `data`."""
-    run = make_bare(folder / "run")
-    torch.manual_seed(0)
-    model = heads.new_head(str(bert), "float32", task).eval()
-    save_model(model, run / "model", load_tokenizer(str(bert)), heads.facts(task, base=str(bert)))
-    rows = Examples(data, attributed.layout(model))
-    scored = head_scores.outputs(head_scores.PartialState(), model, rows, head_scores.ExamplesConfig())
-    head_scores.write(run / "eval/test", name, task, scored, rows, {"label": "run", "dataset": str(data)})
-    return run
-
-
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory):
     return tiny_heads.save_bert(tmp_path_factory.mktemp("bert"))
@@ -121,7 +108,7 @@ def bert(tmp_path_factory):
 @pytest.fixture
 def run(tmp_path, bert):
     data = tiny_heads.classified(tmp_path, bert) / "test"
-    return trained(tmp_path, bert, Task("single_label_classification", ("no", "yes")), data, "classification")
+    return evaluated(tmp_path / "run", bert, data)
 
 
 def test_rows_are_on_the_page_with_their_gap_and_in_markdown(run):
@@ -168,22 +155,22 @@ def test_what_the_tokens_add_is_of_the_answer_that_was_scored(run):
 
 def test_a_word_that_is_tagged_is_named(tmp_path, bert):
     data = tiny_heads.tagged(tmp_path, bert) / "eval"
-    task = Task("tagging", tuple(json.loads((data / "nlpft.json").read_text())["label_names"]))
-    run = trained(tmp_path, bert, task, data, "tagging")
+    labels = json.loads((data / "nlpft.json").read_text())["label_names"]
+    run = evaluated(tmp_path / "run", bert, data)
     found = attributed.with_attributions(write.read([run])[0], 4)
     model = heads.trained_head(str(run / "model"), "float32").eval()
     rows = Examples(data, attributed.layout(model))
     for r in found.attributed[0].rows:
         assert r.word in "".join(p.text for p in r.parts).split()
         own = logits(model, rows.batch([rows.places(range(len(rows))).index(r.place)])).detach().numpy()
-        margins = own[:, task.labels.index(r.said)] - own[:, task.labels.index(r.against)]
+        margins = own[:, labels.index(r.said)] - own[:, labels.index(r.against)]
         assert np.isclose(margins, r.found.margin, atol=1e-4).any()  # of a word, not of the special tokens around
     assert f"{r.word}: {r.said}" in markdown.render(found)
 
 
 def test_a_decoders_tokens_add_up_too(tmp_path, tiny_folder):
     data = tiny_heads.classified(tmp_path, tiny_folder) / "test"
-    run = trained(tmp_path, tiny_folder, Task("single_label_classification", ("no", "yes")), data, "classification")
+    run = evaluated(tmp_path / "run", tiny_folder, data)
     for r in attributed.with_attributions(write.read([run])[0], 2).attributed[0].rows:
         assert abs(r.found.gap) <= max(attributions.SMALL * abs(r.found.difference), attributions.ROUNDING)
         assert any(p.adds for p in r.parts)

@@ -57,7 +57,7 @@ def with_attributions(run: Run, count: int) -> Run:
     Raises ConfigError without captum or a head, DataError where the rows are no longer there.
     """
     attributions.check()
-    model, tokenizer = scored_rows.model(run, ASKED), TextTokenizer(run.folder.model)
+    model, tokenizer = scored_rows.model(run, ASKED, "float32"), TextTokenizer(run.folder.model)
     found = []
     for scores in run.heads:
         rows = scored_rows.rows(run, scores, ASKED)

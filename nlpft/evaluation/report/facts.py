@@ -74,6 +74,7 @@ class Run:
     blocks: Sequence[Block]
     heads: Sequence[HeadScores] = ()  # evaluations of a head
     gaps: Sequence[Any] = ()  # between groups, where they were asked for: groups.Gaps
+    maps: Sequence[Any] = ()  # of features, where they were asked for: embeddings.Map
     attributed: Sequence[Any] = ()  # rows with what their tokens add, where it was asked for: attributed.Attributed
 
     @property

@@ -1,25 +1,30 @@
-"""The figures of a head's evaluation: the confusion matrix, and the reliability diagram (Niculescu-Mizil & Caruana 2005)."""
+"""The figures of a head's evaluation: the confusion matrix, the reliability diagram (Niculescu-Mizil & Caruana 2005), and the
+map of its features."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from nlpft.evaluation.report.heads import Confidence, HeadScores
+from nlpft.evaluation.report.heads import Confidence, HeadScores, Map
 from nlpft.evaluation.report.plots import WIDTH, Plot, blank
 from nlpft.evaluation.report.svg import Colours
 
 NUMBERED = 10  # labels up to which a cell has its number
 NAMED = 30  # labels up to which the axes name them
 LETTERS = 14  # of a name
+DOTS = 2000  # of a map, from all over it
+OTHERS = "others"
 DARK = 0.5  # opacity of a cell that holds its whole row: its number is still read
 
 
-def figures(of: Sequence[HeadScores], colours: Colours) -> list[Plot]:
-    """Confusions and reliability of each evaluation that has them."""
+def figures(of: Sequence[HeadScores], maps: Sequence[Map], colours: Colours) -> list[Plot]:
+    """Confusions and reliability of each evaluation that has them, and maps."""
     matrices = [confusion(scores, colours) for scores in of if scores.confusion is not None]
-    return matrices + [reliability(scores, colours) for scores in of if scores.confidences]
+    reliable = [reliability(scores, colours) for scores in of if scores.confidences]
+    return [*matrices, *reliable, *(embedding_map(made, colours) for made in maps)]
 
 
 def confusion(of: HeadScores, colours: Colours) -> Plot:
@@ -42,6 +47,34 @@ def confusion(of: HeadScores, colours: Colours) -> Plot:
     said = ", ".join(f"{true} as {said}: {rows}" for true, said, rows in of.confused) or "none"
     text = f"Confusion matrix of {of.label}. Most frequent confusions: {said}"
     return Plot(f"confusion_{of.label}", f"{of.label}: rows by true and said label", text, figure)
+
+
+def embedding_map(of: Map, colours: Colours) -> Plot:
+    """Points by their true label, crosses where it is not what was said; beside the most frequent labels the others are one."""
+    figure, axes = blank(colours, WIDTH * 0.8, grid="both")
+    drawn = np.unique(np.linspace(0, len(of.points) - 1, DOTS).round().astype(int))
+    named = _frequent(of.names, len(colours.series))
+    names = np.array([name if name in named else OTHERS for name in of.names], object)
+    for number, name in enumerate(named):
+        for wrong, look in ((False, {"marker": "o", "s": 10, "linewidth": 0}), (True, {"marker": "x", "s": 22})):
+            own = drawn[(names[drawn] == name) & (of.wrong[drawn] == wrong)]
+            axes.scatter(*of.points[own].T, color=colours.series[number], alpha=0.7, **look)  # type: ignore[arg-type]
+    axes.set_xticklabels([])
+    axes.set_yticklabels([])
+    axes.set_xlabel(f"{100 * of.shares[0]:.0f} % of the variance", loc="right")
+    axes.set_ylabel(f"{100 * of.shares[1]:.0f} %")
+    title = f"{of.label}: features by true label; \N{MULTIPLICATION SIGN}: wrong"
+    centres = [
+        f"{name} {np.mean(of.points[names == name], 0).round(2).tolist()} ({np.sum(names == name)})" for name in named
+    ]
+    keys = [(name, number, "dot") for number, name in enumerate(named)]
+    return Plot(f"map_{of.label}", title, f"{title}. Centres: {'; '.join(centres)}", figure, keys)
+
+
+def _frequent(names: np.ndarray, colours: int) -> list[str]:
+    """As many names as there are colours, the most frequent first; the last one stands for all others where there are more."""
+    every = [name for name, _ in Counter(names.tolist()).most_common()]
+    return every if len(every) <= colours else [*every[: colours - 1], OTHERS]
 
 
 def _name(axes: Axes, labels: Sequence[str]) -> None:

@@ -69,6 +69,16 @@ class HeadScores(NamedTuple):
                 for i, j in zip(*np.unravel_index(order, wrong.shape), strict=True) if wrong[i, j]]  # fmt: skip
 
 
+class Map(NamedTuple):
+    """Features of one evaluation's rows, or of its words with a tag but O, in two dimensions (embeddings.py)."""
+
+    label: str  # of the evaluation
+    points: np.ndarray  # [points, 2]
+    names: np.ndarray  # [points] true labels
+    wrong: np.ndarray  # [points] bool
+    shares: tuple[float, float]  # of the features' variance, along either axis
+
+
 def read(evaluations: Path, model: Path, compared: bool = False) -> list[HeadScores]:
     """The evaluations of heads in folder `evaluations`; `model` holds nlpft.json with the temperature.
 

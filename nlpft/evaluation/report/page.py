@@ -67,7 +67,7 @@ def render(run: Run) -> str:
         figures=elements(figures, "f"),
         forest=elements(plots.forest(plots.models(run), PAGE), "d"),
         numbered=head_plots.NUMBERED,
-        judged=elements(head_plots.figures(run.heads, PAGE), "h"),
+        judged=elements(head_plots.figures(run.heads, run.maps, PAGE), "h"),
         facts=metrics.facts(run.metrics, run.targets),
         ledger=[_ledger(split, said) for split, said in run.data.items()],
         rows=shown,

@@ -22,14 +22,14 @@ class Rows(NamedTuple):
     samples: list[Sample]
 
 
-def model(run: Run, asked: str) -> Any:
-    """The trained model in float32, in evaluation mode; `asked`: the option that needs it, such as '--map'.
+def model(run: Run, asked: str, dtype: str) -> Any:
+    """The trained model in evaluation mode, on its device; `asked`: the option that needs it, such as '--map'.
 
     Raises ConfigError where no head was evaluated in the run, ModelError where the model cannot be loaded.
     """
     if not run.heads:
         raise ConfigError(f"{asked}: {run.path} has no evaluation of a head; recipes/classify.py and tag.py leave one")
-    return trained_head(str(run.folder.model), "float32").to(device()).eval().requires_grad_(False)
+    return trained_head(str(run.folder.model), dtype).to(device()).eval().requires_grad_(False)
 
 
 def rows(run: Run, scores: HeadScores, asked: str) -> Rows:
