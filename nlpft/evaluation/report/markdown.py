@@ -5,7 +5,7 @@ from typing import Any
 
 from nlpft.data import provenance
 from nlpft.evaluation import tables
-from nlpft.evaluation.report import metrics, runs
+from nlpft.evaluation.report import metrics, runs, side_by_side
 from nlpft.evaluation.report.facts import BASE, Run, Versus
 from nlpft.evaluation.report.heads import HeadScores
 from nlpft.evaluation.report.plots import distinct
@@ -22,7 +22,7 @@ def render(run: Run) -> str:
 
 def render_all(found: Sequence[Run]) -> str:
     """Several runs, compared."""
-    lines = [f"# {len(found)} runs", "", *_heading(2, "Evaluation")]
+    lines = [f"# {len(found)} runs", "", *_heading(2, "Evaluation"), *beside(found, 3)]
     for measure in runs.measures(runs.corrected(found)):
         first = measure.rows[0][1]
         rows = [
@@ -114,6 +114,21 @@ def gaps(run: Run, level: int) -> list[str]:
         chances = ["" if p is None else f" (p {p:.2g})" for p in found.chances]
         rows.append(["gap", "", *(f"{x:.3f}{p}" for x, p in zip(found.gaps, chances, strict=True))])
         lines += [*_heading(level, f"{found.label} by {found.column}"), *tables.markdown(header, rows, header[:1]), ""]
+    return lines
+
+
+def beside(found: Sequence[Run], level: int) -> list[str]:
+    """Measures of several heads with their intervals."""
+    lines: list[str] = []
+    for table in side_by_side.tables(found):
+        rows = []
+        for s in table.scores:
+            d = s.difference
+            apart = [f"{d.value:+.3f}", f"{d.low:+.3f} to {d.high:+.3f}"] if d else ["", ""]
+            rows.append([s.run, f"{s.value:.3f}", f"{s.low:.3f} to {s.high:.3f}", *apart])
+        header = ("run", "value", "interval", f"to {table.scores[0].run}", "interval of that")
+        title = f"{table.label}: {table.measure}, {table.rows:,} rows"
+        lines += [*_heading(level, title), *tables.markdown(header, rows, header[:1]), ""]
     return lines
 
 

@@ -16,7 +16,7 @@ from nlpft.data import provenance, view
 from nlpft.data.ledger import OUTCOMES
 from nlpft.evaluation import compare, tables
 from nlpft.evaluation.compare import Comparison
-from nlpft.evaluation.report import head_plots, metrics, plots, runs, tokens
+from nlpft.evaluation.report import head_plots, metrics, plots, runs, side_by_side, tokens
 from nlpft.evaluation.report.facts import Run
 from nlpft.evaluation.report.plots import Plot
 from nlpft.evaluation.report.svg import PAGE, element
@@ -89,6 +89,7 @@ def render_all(found: Sequence[Run]) -> str:
         figures=elements(plots.curves(found, PAGE), "f"),
         forest=elements(plots.forest(compared, PAGE), "d"),
         measures=runs.measures(compared),
+        judged=side_by_side.tables(found),
         without=runs.without(found),
         names=plots.distinct(found),
     )  # fmt: skip

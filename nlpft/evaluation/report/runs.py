@@ -58,7 +58,7 @@ def without(found: Sequence[Run]) -> list[tuple[str, str]]:
     missing = [
         (name, "no evaluation of the base model (eval/base)" if run.evaluated else "no evaluation")
         for name, run in zip(names, found, strict=True)
-        if not run.others
+        if not run.others and not run.heads
     ]
     failed = [
         (f"{name}: {versus.label}", versus.error)
