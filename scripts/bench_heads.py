@@ -1,11 +1,10 @@
 """Heads beside a plain transformers.Trainer script, in turns: examples a second in training, and test scores, over seeds.
 
 python scripts/bench_heads.py --data CORPORA --model MINILM --jobs sst2 trec wnut17 --seeds 3
-python scripts/bench_heads.py --data CORPORA --model MINILM --jobs sst2 --policies head_only freeze full --rows 50 200 1000
 
 Both train all weights with AdamW at one rate that falls along a line, for the same rows, batches and epochs; nlpft's head has ten
-times the rate, as by default. On a shared machine seconds of the processors say more than those of the clock. `--policies`
-compares what to freeze over numbers of rows, instead.
+times the rate, as by default. Products in float32, and in bfloat16 with weights and moments in float32 (-bf16), for which a CPU
+needs instructions. On a shared machine seconds of the processors say more than those of the clock.
 """
 
 import argparse
@@ -15,6 +14,7 @@ import random
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,6 @@ from bench.head_jobs import JOBS, Row, write
 
 HERE = Path(__file__).resolve().parent
 MEASURE = {"classify": "accuracy", "tag": "f1"}
-POLICIES = {
-    "head_only": ["--tuning.name", "head_only"],
-    "freeze": ["--tuning.name", "freeze", "--tuning.train_last", "3"],
-    "gradual": ["--tuning.name", "gradual"],
-    "lora": ["--tuning.name", "lora"],
-    "full": [],
-    "full-decay": ["--optim.layer_decay", "0.9"],
-}
 
 
 def main() -> None:
@@ -37,25 +29,22 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     for job in args.jobs:
         train, test = JOBS[job].load(args.data)
-        if args.policies:
-            policies(args, job, train, test)
-        else:
-            show(job, MEASURE[JOBS[job].recipe], side_by_side(args, job, train, test))
+        show(job, MEASURE[JOBS[job].recipe], side_by_side(args, job, train, test))
 
 
 def side_by_side(
     args: argparse.Namespace, job: str, train: list[Row], test: list[Row]
 ) -> dict[str, list[dict[str, Any]]]:
     """What each suite's runs gave, a seed after the other, the two in turns."""
-    found: dict[str, list[dict[str, Any]]] = {"trainer": [], "nlpft": []}
+    found: dict[str, list[dict[str, Any]]] = {suite: [] for suite in args.suites}
     for seed in range(args.seeds):
-        chosen = drawn(train, args.rows[0], seed)
+        chosen = drawn(train, args.rows, seed)
         files = [
             write(part, args.work / f"{job}-{seed}-{name}.jsonl")
             for name, part in (("train", chosen), ("test", test[: args.test]))
         ]
         for suite in found:
-            done = run_trainer(args, job, seed, *files) if suite == "trainer" else run_nlpft(args, job, seed, *files)
+            done = SUITES[suite](args, job, seed, *files)
             count = len(chosen) * args.epochs
             rates = {"per_second": count / done["seconds"], "per_cpu_second": count / done["computing"]}
             found[suite].append({**done, **rates, "score": done["scores"][MEASURE[JOBS[job].recipe]]})
@@ -64,24 +53,6 @@ def side_by_side(
                 flush=True,
             )
     return found
-
-
-def policies(args: argparse.Namespace, job: str, train: list[Row], test: list[Row]) -> None:
-    """A line for each number of rows and policy: mean score over seeds, and its spread."""
-    for rows in args.rows:
-        for name in args.policies:
-            scores = []
-            for seed in range(args.seeds):
-                chosen = drawn(train, rows, seed)
-                files = [
-                    write(part, args.work / f"{job}-{seed}-{rows}-{n}.jsonl")
-                    for n, part in (("train", chosen), ("test", test[: args.test]))
-                ]
-                scores.append(run_nlpft(args, job, seed, *files, *POLICIES[name])["scores"][MEASURE[JOBS[job].recipe]])
-            print(
-                json.dumps({"job": job, "rows": len(chosen), "policy": name, **spread(scores), "scores": scores}),
-                flush=True,
-            )
 
 
 def drawn(rows: list[Row], count: int | None, seed: int) -> list[Row]:
@@ -119,9 +90,19 @@ def run_nlpft(args: argparse.Namespace, job: str, seed: int, train: Path, test: 
     return json.loads(done.splitlines()[-1])
 
 
-def run_trainer(args: argparse.Namespace, job: str, seed: int, train: Path, test: Path) -> dict[str, Any]:
-    words = ["--recipe", JOBS[job].recipe, "--train", train, "--test", test, "--output", args.work / "trainer"]
+def run_trainer(args: argparse.Namespace, job: str, seed: int, train: Path, test: Path, *more: str) -> dict[str, Any]:
+    words = ["--recipe", JOBS[job].recipe, "--train", train, "--test", test, "--output", args.work / "trainer", *more]
     return json.loads(called([HERE / "bench/heads_with_trainer.py", *words, *common(args, seed)]).splitlines()[-1])
+
+
+SUITES: dict[str, Callable[..., dict[str, Any]]] = {
+    "trainer": run_trainer,
+    "nlpft": run_nlpft,
+    "trainer-bf16": lambda *args: run_trainer(*args, "--bf16"),
+    "nlpft-bf16": lambda *args: run_nlpft(*args, "--dtype", "bfloat16"),
+}
+
+PAIRS = (("nlpft", "trainer"), ("nlpft-bf16", "trainer-bf16"), ("nlpft-bf16", "trainer"))
 
 
 def common(args: argparse.Namespace, seed: int) -> list[Any]:
@@ -147,7 +128,11 @@ def show(job: str, measure: str, found: dict[str, list[dict[str, Any]]]) -> None
         }
         for suite, runs in found.items()
     }
-    times = {name: round(rate["nlpft"][name] / rate["trainer"][name], 2) for name in ("per_second", "per_cpu_second")}
+    times = {
+        f"{suite} beside {peer}": {name: round(rate[suite][name] / rate[peer][name], 2) for name in rate[suite]}
+        for suite, peer in PAIRS
+        if suite in rate and peer in rate
+    }
     print(json.dumps({"job": job, "measure": measure, "scores": sides, "examples": rate, "times": times}), flush=True)
 
 
@@ -157,12 +142,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="encoder, such as all-MiniLM-L6-v2")
     parser.add_argument("--jobs", nargs="+", choices=list(JOBS), default=list(JOBS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rows", type=int, nargs="+", default=[0], help="rows to train on; 0: all")
+    parser.add_argument("--rows", type=int, default=0, help="rows to train on; 0: all")
     parser.add_argument("--test", type=int, default=None, help="rows to test on, at most")
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--lr", type=float, default=1e-4)
-    parser.add_argument("--policies", nargs="+", choices=list(POLICIES), default=[])
+    parser.add_argument("--suites", nargs="+", choices=list(SUITES), default=list(SUITES))
     parser.add_argument("--work", type=Path, default=Path("build/bench_heads"))
     return parser.parse_args()
 

@@ -54,6 +54,7 @@ class Job:
 
 JOBS = {
     "8b-lora": Job("8b", "lora", "sharegpt", 1, steps=36),
+    "8b-full": Job("8b", "full", "sharegpt", 2, keep=0.05, steps=12),
     "3b-full": Job("3b", "full", "sharegpt", 2, keep=0.3, steps=15),
     "1b-full": Job("1b", "full", "sharegpt", 8, keep=0.7),
     "1b-lora-alpaca": Job("1b", "lora", "alpaca", 8),
@@ -133,7 +134,7 @@ def run_nlpft(job: Job, data: list[dict[str, list[int]]], options: argparse.Name
     )
     dtype = torch.bfloat16 if half else torch.float32
     model = prepare(trainable_in_float32(model), compute, accelerator.device, dtype)
-    model, optimizer = prepared(accelerator, model, build_optimizer(model, OptimConfig()))
+    model, optimizer = prepared(accelerator, model, build_optimizer(model, OptimConfig()), OptimConfig().max_grad_norm)
     share = Share(accelerator.process_index, accelerator.num_processes)
     packs = job.packs * share.processes  # the load of a device stays the same
     offsets = np.cumsum([0, *(len(row["input_ids"]) for row in data)])

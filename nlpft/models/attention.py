@@ -20,6 +20,7 @@ NAME = "varlen"
 PLAIN = "sdpa"
 # What an architecture may hand to its attention that this one does not compute.
 REFUSED = ("softcap", "s_aux", "position_bias", "head_mask")
+CALL = 400  # scores (pairs of tokens) that take about as long on a CPU as a call that computes them
 
 
 def varlen(
@@ -90,20 +91,52 @@ def _by_row(
     causal: bool,
     dropout: float,
 ) -> Tensor:
-    """One call of SDPA for each row: on a CPU, where a pack's mask would cost the square of the pack."""
-    lengths = cu_seqlens.diff().tolist()
+    """SDPA of a few rows at a time: on a CPU, where a pack's mask would cost the square of the pack."""
+    groups = _groups(cu_seqlens.diff().tolist())
     # Split, not sliced: each slice's gradient would be a tensor of the whole pack's size, to be filled and added.
-    by_row = (x.transpose(0, 1)[None].split(lengths, 2) for x in (q, k, v))
-    parts = [_row(q_, k_, v_, scale, window, causal, dropout) for q_, k_, v_ in zip(*by_row, strict=True)]
-    return torch.cat(parts, 2)[0].transpose(0, 1)
+    by_group = (x.split([sum(group) for group in groups]) for x in (q, k, v))
+    parts = zip(groups, *by_group, strict=True)
+    return torch.cat(
+        [_rows(group, own_q, own_k, own_v, scale, window, causal, dropout) for group, own_q, own_k, own_v in parts]
+    )
 
 
-def _row(
-    q: Tensor, k: Tensor, v: Tensor, scale: float | None, window: int | None, causal: bool, dropout: float
+def _groups(lengths: list[int]) -> list[list[int]]:
+    """Neighbours in `lengths` that are computed together: to fill them up to the longest costs less than more calls."""
+    groups: list[list[int]] = []
+    longest = 0  # of the last group
+    for length in lengths:
+        size, rows = max(longest, length), len(groups[-1]) if groups else 0
+        if groups and (rows + 1) * size**2 - rows * longest**2 - length**2 <= CALL:
+            groups[-1].append(length)
+            longest = size
+        else:
+            groups.append([length])
+            longest = length
+    return groups
+
+
+def _rows(
+    lengths: list[int],
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scale: float | None,
+    window: int | None,
+    causal: bool,
+    dropout: float,
 ) -> Tensor:
-    """SDPA of one row, [1, heads, time, dim]."""
-    mask = _window(q.shape[2], window, causal, q.device)
-    return F.scaled_dot_product_attention(
+    """SDPA of rows of `lengths`, one behind the other: [tokens, heads, dim] all of them. Filled up where lengths differ."""
+    rows, longest = len(lengths), max(lengths)
+    mask, places = _window(longest, window, causal, q.device), None
+    if rows * longest != len(q):
+        there = torch.arange(longest, device=q.device) < torch.tensor(lengths, device=q.device)[:, None]
+        places = there.flatten().nonzero()[:, 0]
+        q, k, v = (x.new_zeros(rows * longest, *x.shape[1:]).index_copy(0, places, x) for x in (q, k, v))
+        if not causal:  # else a token sees none of what fills up, which is behind it
+            mask = _seen(there, mask)
+    q, k, v = (x.unflatten(0, (rows, longest)).transpose(1, 2) for x in (q, k, v))
+    found = F.scaled_dot_product_attention(
         q,
         k,
         v,
@@ -113,6 +146,17 @@ def _row(
         scale=scale,
         enable_gqa=q.shape[1] != k.shape[1],
     )
+    found = found.transpose(1, 2).flatten(0, 1)
+    return found if places is None else found.index_select(0, places)
+
+
+def _seen(there: Tensor, window: Tensor | None) -> Tensor:
+    """Boolean mask [rows, 1, 1 or time, time] of the tokens that are `there` [rows, time], within `window` [time, time].
+
+    What fills up may see nothing: torch makes zeros of it, and of its gradients.
+    """
+    keys = there[:, None, None]
+    return keys if window is None else keys & window
 
 
 def _window(length: int, window: int | None, causal: bool, device: torch.device) -> Tensor | None:

@@ -1,6 +1,7 @@
 """The one call of a model with a head, on rows without padding where that is exact, which is found out when a run starts."""
 
 import contextlib
+import inspect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -11,16 +12,18 @@ from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAtte
 
 from nlpft.errors import ConfigError, ModelError
 from nlpft.models import attention
+from nlpft.models.blocks import blocks
 from nlpft.models.forward import distance
 from nlpft.models.heads import task_of, with_head
 from nlpft.types import Layout
 
 Batch = dict[str, Tensor]
-Build = Callable[
-    [Sequence[Sequence[int]], Layout], Batch
-]  # rows of token ids -> a batch, all of whose tokens are targets
+# Rows of token ids become a batch, all of whose tokens are targets.
+Build = Callable[[Sequence[Sequence[int]], Layout], Batch]
 TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-6}  # share of the logits' size; rounding only
 ROUGH = 0.1  # in half precision
+# Arguments of what follows the attention: its projection, and the sum with the block's input.
+BERT_OUTPUT = ["hidden_states", "input_tensor"]
 
 
 def logits(model: nn.Module, batch: Batch) -> Tensor:
@@ -44,7 +47,8 @@ def logits(model: nn.Module, batch: Batch) -> Tensor:
 @torch.no_grad()
 def features(model: nn.Module, batch: Batch) -> Tensor:
     """What the body gives the head of a packed batch, [targets, width]: `batch` with them as `features` has the same logits."""
-    return _read(with_head(model).base_model.forward, batch).last_hidden_state[:, 0]
+    body = with_head(model).base_model
+    return _read(body, body.forward, batch).last_hidden_state[:, 0]
 
 
 @contextlib.contextmanager
@@ -57,7 +61,7 @@ def _packed(body: Any, batch: Batch) -> Iterator[None]:
     compute = body.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        output = _read(compute, batch)
+        output = _read(body, compute, batch)
         output.last_hidden_state = mixed(output.last_hidden_state, batch)
         if getattr(body, "pooler", None) is not None:
             output.pooler_output = body.pooler(output.last_hidden_state)
@@ -73,6 +77,25 @@ def _packed(body: Any, batch: Batch) -> Iterator[None]:
             body.forward = compute
 
 
+@contextlib.contextmanager
+def _read_alone(body: Any, positions: Tensor) -> Iterator[bool]:
+    """Within it the last block of `body` computes, behind its attention, the tokens at `positions` alone, and gives only those.
+
+    Yields whether it does: in architectures of BERT's kind, where no compiler and no second forward pass would be in the way.
+    """
+    block = blocks(body)[-1]
+    part = getattr(getattr(block, "attention", None), "output", None)
+    again = "forward" in vars(block) or getattr(block, "gradient_checkpointing", False)
+    if again or not isinstance(part, nn.Module) or list(inspect.signature(part.forward).parameters) != BERT_OUTPUT:
+        yield False
+        return
+    hook = part.register_forward_pre_hook(lambda _, args: tuple(x[0].index_select(0, positions)[None] for x in args))
+    try:
+        yield True
+    finally:
+        hook.remove()
+
+
 def mixed(values: Tensor, batch: Batch) -> Tensor:
     """`values` [targets, ...], each with its partner's by its share where `batch` names partners (mixup, Zhang et al. 2018)."""
     if "partner" not in batch:
@@ -81,15 +104,17 @@ def mixed(values: Tensor, batch: Batch) -> Tensor:
     return share * values + (1 - share) * values[batch["partner"]]
 
 
-def _read(compute: Callable[..., Any], batch: Batch) -> Any:
-    """The body's output, its features only at the positions of `batch`, [targets, 1, width]; `compute`: its forward."""
+def _read(body: Any, compute: Callable[..., Any], batch: Batch) -> Any:
+    """The body's output, its features only at the positions of `batch`, [targets, 1, width]; `compute`: forward of `body`."""
     if "features" in batch:
         return BaseModelOutputWithPoolingAndCrossAttentions(last_hidden_state=batch["features"][:, None])
     inputs = {name: batch[name] for name in ("input_ids", "position_ids", "token_type_ids") if name in batch}
     bounds, longest = batch["cu_seqlens"], int(batch["max_seqlen"])
     rows = {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": longest, "max_length_k": longest}
-    output = compute(**inputs, **rows, return_dict=True)
-    output.last_hidden_state = output.last_hidden_state[0, batch["positions"]][:, None]
+    with _read_alone(body, batch["positions"]) as alone:
+        output = compute(**inputs, **rows, return_dict=True)
+    found = output.last_hidden_state[0]
+    output.last_hidden_state = (found if alone else found[batch["positions"]])[:, None]
     return output
 
 

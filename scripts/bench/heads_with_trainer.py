@@ -22,6 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("recipe", "model", "train", "test", "output", "seed", "epochs", "batch", "lr"):
         parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--bf16", action="store_true")
     args = parser.parse_args()
     begun = time.process_time()
     disable_progress_bars()
@@ -53,7 +54,8 @@ def main() -> None:
     settings = TrainingArguments(
         args.output, num_train_epochs=float(args.epochs), per_device_train_batch_size=int(args.batch),
         per_device_eval_batch_size=int(args.batch), learning_rate=float(args.lr), weight_decay=0.01, warmup_steps=0.1,
-        seed=int(args.seed), save_strategy="no", logging_strategy="no", report_to=[], use_cpu=True, disable_tqdm=True,
+        seed=int(args.seed), save_strategy="no", logging_strategy="no", report_to=[], use_cpu=True,
+        bf16=args.bf16, disable_tqdm=True,
     )  # fmt: skip
     collator = (DataCollatorForTokenClassification if tag else DataCollatorWithPadding)(tokenizer)
     trainer = Trainer(model, settings, train_dataset=train, data_collator=collator)

@@ -104,6 +104,31 @@ def test_a_window_in_both_directions_is_that_of_a_mask():
     )
 
 
+def test_rows_of_about_one_length_are_computed_together():
+    assert attention._groups([25, 24, 20, 18, 9, 8, 8, 3]) == [[25, 24, 20, 18], [9, 8, 8, 3]]
+    assert attention._groups([10, 500, 10]) == [[10], [500], [10]]
+    assert attention._groups([300] * 3) == [[300] * 3]
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("window", [None, 2])
+def test_rows_computed_together_have_values_and_gradients_that_they_have_alone(causal, window):
+    """Rows of 9 and 3 tokens: what fills up lies behind every window, and sees none that is there."""
+    torch.manual_seed(0)
+    lengths, kept = [9, 3, 5], []
+    assert attention._groups(lengths) == [lengths]
+    for parts in ([lengths], [[n] for n in lengths]):
+        torch.manual_seed(1)
+        qkv = torch.randn(3, sum(lengths), 2, 8, requires_grad=True)
+        sizes = [sum(part) for part in parts]
+        rows = zip(parts, *(x.split(sizes) for x in qkv), strict=True)
+        found = torch.cat([attention._rows(part, q, k, v, None, window, causal, 0.0) for part, q, k, v in rows])
+        found.square().sum().backward()
+        kept.append((found.detach(), qkv.grad))
+    for one, other in zip(*kept, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
 def test_the_choice_is_what_serves_the_model():
     model, dropping = tiny.make_model(), tiny.make_model(dropout=0.1)
     assert attention.choose(model, CPU, torch.float32, compiled=False) == "varlen"

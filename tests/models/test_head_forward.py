@@ -1,5 +1,6 @@
 """A model with a head gives a row the logits that it has alone: packed or padded, whatever stands beside it."""
 
+import numpy as np
 import pytest
 import tiny
 import torch
@@ -99,6 +100,29 @@ def test_gradients_of_a_pack_are_those_of_rows_alone():
         single(input_ids=torch.tensor([row])).logits.square().sum().backward()
     for (name, a), b in zip(packed.named_parameters(), single.parameters(), strict=True):
         assert torch.allclose(a.grad, b.grad, atol=1e-4, rtol=1e-4), name
+
+
+@pytest.mark.parametrize("name", ["bert", "bert tags", "roberta"])
+def test_the_last_block_feeds_forward_only_tokens_that_are_read(name):
+    model = made(name)
+    layout, seen = head_forward.choose(model, batch_of), []
+    for layer in model.base_model.encoder.layer:
+        layer.intermediate.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[1]))
+    read = None if name != "bert tags" else [np.array([1, 2]), np.array([1]), np.array([5])]
+    found = head_forward.logits(model, batch_of(ROWS, layout, read))
+    assert seen == ([14, 4] if name == "bert tags" else [14, 3])
+    expected = alone(model, name)
+    assert torch.allclose(found, expected[[1, 2, 5, 12]] if name == "bert tags" else expected, atol=1e-5)
+
+
+def test_a_last_block_that_is_computed_twice_is_computed_as_a_whole():
+    whole, again = made("bert").train(), made("bert").train()
+    layout = head_forward.choose(whole, batch_of)
+    again.gradient_checkpointing_enable({"use_reentrant": False})
+    for model in (whole, again):
+        torch.manual_seed(0)
+        head_forward.logits(model, batch_of(ROWS, layout)).square().sum().backward()
+        assert all(torch.isfinite(p.grad).all() for n, p in model.named_parameters() if "pooler" not in n)
 
 
 def test_a_model_whose_packs_leak_is_padded():
