@@ -124,6 +124,8 @@ def test_optional_packages_have_a_home():
         "rensa",
         "zstandard",
         "filelock",
+        "fairlearn",
+        "captum",
     ):
         assert len(homes.get(package, set())) <= 1, f"{package} is imported in {homes[package]}"
 

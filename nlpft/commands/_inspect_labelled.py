@@ -12,7 +12,7 @@ from rich.text import Text
 from nlpft.commands.inspect import Config, choose, rejected_row, tokenizer_of
 from nlpft.commands.label import label_table
 from nlpft.data import provenance, store, view
-from nlpft.data.labelled.labels import MULTI, REGRESSION
+from nlpft.data.labelled.labels import in_words
 from nlpft.data.labelled.table import TAGGING
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.errors import ConfigError
@@ -55,7 +55,7 @@ def _show(
     """One row: place, label, repairs, and its text or tokens."""
     head = Text.assemble((f"── {view.visible(row['source'])}", "bold"), (f"  {len(row['input_ids']):,} tokens", OTHER))
     if info["problem_type"] != TAGGING:
-        head.append(f"  {label(row['target'], info)}", SPAN)
+        head.append(f"  {in_words(row['target'], info['problem_type'], info['label_names'])}", SPAN)
     console.print(head.append(f"  {view.visible(row['notes'])}", "yellow"), soft_wrap=True)
     if by_token:
         for line in _tokens(row, info, tokenizer):
@@ -65,16 +65,6 @@ def _show(
     else:
         console.print(view.visible(tokenizer.decode(np.array(row["input_ids"]))), soft_wrap=True, markup=False)
     console.print()
-
-
-def label(target: Any, info: dict[str, Any]) -> str:
-    """A row's target in words."""
-    if info["problem_type"] == REGRESSION:
-        return f"{target:g}"
-    names = info["label_names"]
-    if info["problem_type"] == MULTI:
-        return ", ".join(name for name, bit in zip(names, target, strict=True) if bit) or "no label"
-    return names[target]
 
 
 def runs(ids: Sequence[int], labels: Sequence[int], names: Sequence[str]) -> list[Tagged]:

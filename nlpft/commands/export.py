@@ -42,11 +42,16 @@ def run(config: Config) -> int:
     if config.adapter and config.dtype != "auto":
         raise ConfigError(f"--dtype {config.dtype}: --adapter writes the adapter as it is; leave one of them out")
     check_free(config.output, config.overwrite)
-    from nlpft.serving import _source  # seconds of import, after the settings were checked
+    from nlpft.models.heads import has_head  # seconds of import, after the settings were checked
+    from nlpft.serving import _source
 
     settings = _source.Settings(config.adapter, config.dtype, config.converter, config.outtype)
     target.check(settings)
     source = _source.source(name)
+    if has_head(source.folder) and not getattr(target, "HEADS", False):
+        raise ConfigError(
+            f"--to {config.to}: serves language models, and {name} has a head; take --to onnx, or nlpft merge and predict"
+        )
     console = Console(highlight=False)
     with whole_folder(config.output, config.overwrite) as partial, console.status("exporting"):
         said = target.write(source, partial, settings)

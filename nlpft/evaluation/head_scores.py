@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import gather_object
 from scipy.special import expit, log_softmax
-from torch import nn
+from torch import Tensor, nn
 
 from nlpft import plugins
 from nlpft.data.examples import Examples, ExamplesConfig
@@ -19,12 +19,12 @@ from nlpft.data.loader import Share
 from nlpft.errors import ConfigError, some
 from nlpft.evaluation import calibration, results
 from nlpft.evaluation.calibration import expected_calibration_error
-from nlpft.evaluation.results import mean_and_error, text_hash
+from nlpft.evaluation.results import LOWER, mean_and_error, text_hash
 from nlpft.files import whole_folder
 from nlpft.models.head_forward import logits
 from nlpft.types import IGNORE, Task
 
-LOWER = ("loss", "mse", "calibration_error")  # measures that are better when low
+WITH_LOGITS = ("single_label_classification", "multi_label_classification")  # kinds whose samples keep them
 Measures = dict[str, float]
 
 
@@ -38,15 +38,19 @@ class Scored(NamedTuple):
 
 @torch.no_grad()
 def outputs(
-    accelerator: Accelerator | PartialState, model: nn.Module, data: Examples, config: ExamplesConfig
+    accelerator: Accelerator | PartialState,
+    model: nn.Module,
+    data: Examples,
+    config: ExamplesConfig,
+    compute: Callable[[nn.Module, dict[str, Tensor]], Tensor] = logits,
 ) -> Scored:
-    """The outputs for all rows of `data`, computed by all processes, the same in each."""
+    """The outputs for all rows of `data`, computed by all processes, the same in each; `compute`: of a model and a batch."""
     share = Share(accelerator.process_index, accelerator.num_processes)
     model.eval()
     own = []
     for rows, batch in data.micro_batches(np.arange(len(data)), config, share):
         there = {name: x.to(accelerator.device) if x.ndim else x for name, x in batch.items()}
-        found = logits(model, there).float().cpu().numpy()
+        found = compute(model, there).float().cpu().numpy()
         own.append((rows, found, batch["targets"].numpy()))
     parts = [part for part in (gather_object(own) if share.processes > 1 else own) if part[0]]
     owner = np.concatenate([np.repeat(rows, targets_of(data, rows)) for rows, _, _ in parts])
@@ -165,7 +169,7 @@ def _nats(task: Task, scored: Scored) -> np.ndarray:
 
 
 def write(folder: Path, name: str, task: Task, scored: Scored, data: Examples, about: dict[str, Any]) -> Measures:
-    """Write `results.json` and `samples_NAME.jsonl` to `folder`; `nlpft compare` takes two such folders."""
+    """Write `results.json` and `samples_NAME.jsonl` to `folder`; `nlpft compare` takes two such folders, the report one."""
     values = measures(task, scored)
     rows = samples(task, scored, data.places(range(len(data))))
     taken = {"alias": name} | {f"{key},none": value for key, value in values.items() if math.isfinite(value)}
@@ -179,7 +183,8 @@ def write(folder: Path, name: str, task: Task, scored: Scored, data: Examples, a
         "higher_is_better": {name: {key: key not in LOWER for key in values} | {"mse": False}},
     }
     with whole_folder(folder, overwrite=True) as partial:
-        results.write(partial, found, {name: rows}, about)
+        task_facts = {"problem_type": task.kind, "labels": list(task.labels)}
+        results.write(partial, found, {name: rows}, about | task_facts)
     return values
 
 
@@ -212,6 +217,7 @@ def _sample(task: Task, own: Scored, nats: np.ndarray, number: int, place: str) 
         **right,
         "loss_sum": float(nats.sum()),
         "tokens": len(nats),
+        **({"logits": np.round(own.logits[0].astype(np.float64), 5).tolist()} if task.kind in WITH_LOGITS else {}),
     }
 
 

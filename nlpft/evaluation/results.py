@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from nlpft.evaluation.finite import dumps, failures, finite
 
+LOWER = ("loss", "mse", "calibration_error")  # measures of heads that are better when low
 Samples = dict[str, list[dict[str, Any]]]  # task -> one dict an item
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list, gather_object
 
+from nlpft.evaluation.finite import finite
 from nlpft.models.load import device
 
 T = TypeVar("T")
@@ -45,13 +46,14 @@ class Kept:
 
 
 def _read(folder: Path) -> dict[str, list[Any]]:
-    """What earlier processes left; a line that was cut off by a kill counts for nothing."""
+    """What earlier processes left; a line that was cut off by a kill counts for nothing, nor does NaN."""
     found = {}
     for file in sorted(folder.glob("answers-*.jsonl")):
         text = file.read_text(encoding="utf-8")
         for line in text.split("\n")[:-1]:
             key, answers = json.loads(line)
-            found[key] = answers
+            if finite(answers) == answers:  # else asked again: what made it no number may be mended
+                found[key] = answers
         file.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")  # or the next line would join the broken one
     return found
 

@@ -98,6 +98,14 @@ def facts(task: Task, **more: Any) -> dict[str, Any]:
     return {"task": {"kind": task.kind, "labels": list(task.labels)}, **more}
 
 
+def has_head(folder: Path) -> bool:
+    """Whether nlpft has saved a model with a head in `folder`."""
+    try:
+        return "task" in json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
 def saved_task(folder: Path) -> Task:
     """The task of the head in `folder`. Raises ModelError where nlpft has not saved one there."""
     try:

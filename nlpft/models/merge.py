@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from nlpft.errors import ModelError
 from nlpft.models import four_bits, shards, streamed
+from nlpft.models.heads import has_head, trained_head
 from nlpft.models.load import DTYPES, adapter_base, load_model, load_tokenizer, save_model
 from nlpft.models.pretrained import resolve
 from nlpft.models.streamed import Source, Unit, Unstreamable
@@ -62,7 +63,10 @@ def merge(name: str, output: Path, dtype: str = "auto", in_four_bits: bool = Fal
         )
     dtype = stored_type(base) if dtype == "auto" else dtype
     try:
-        done = _by_modules(name, base, output, dtype, in_four_bits)
+        if has_head(folder):
+            done = _with_head(name, base, output, dtype, in_four_bits)
+        else:
+            done = _by_modules(name, base, output, dtype, in_four_bits)
     except Unstreamable as why:
         done = _as_a_whole(name, base, output, dtype, in_four_bits)._replace(whole=str(why))
     load_tokenizer(name).save_pretrained(output)
@@ -173,6 +177,30 @@ def _as_a_whole(name: str, base: str, output: Path, dtype: str, in_four_bits: bo
         return done
     again = logits(four_bits.quantize(written), ids)
     return done._replace(four=FourBits(distance(found, trained), distance(again, trained)))
+
+
+def _with_head(name: str, base: str, output: Path, dtype: str, in_four_bits: bool) -> Merged:
+    """A model with a head, which its base has not got: its effect is that on the body."""
+    if in_four_bits:
+        raise ModelError(f"{name}: has a head, of which --four_bits says nothing; leave it out")
+    from peft.tuners.tuners_utils import BaseTunerLayer  # 5 s of import that a plain model does not need
+
+    model = mergeable(trained_head(name, "float32").eval(), name)
+    ids = probe(model)
+    adapted = logits(model, ids)
+    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    for layer in layers:
+        layer.enable_adapters(False)
+    effect = distance(logits(model, ids), adapted)
+    for layer in layers:
+        layer.enable_adapters(True)
+    model = merged(model, name)
+    check("the merged weights", distance(logits(model, ids), adapted), TOLERANCES["float32"])
+    model.config.dtype = DTYPES[dtype]  # which save_model writes
+    save_model(model, output, load_tokenizer(name), facts(resolve(name), name))
+    found = logits(trained_head(str(output), "float32").eval(), ids)
+    check("the weights as written", distance(found, adapted), TOLERANCES[dtype])
+    return Merged(base, dtype, effect, distance(found, adapted))
 
 
 def _trained_logits(name: str, base: str) -> Tensor:

@@ -1,6 +1,8 @@
-"""An ONNX file of the model without its cache of keys: token ids to logits, compared under onnxruntime before it is kept."""
+"""An ONNX file of the model without its cache of keys: token ids to logits, compared under onnxruntime before it is kept.
 
-import json
+Of a model with a head: `_onnx_head.py`.
+"""
+
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,11 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from nlpft.errors import ConfigError, ModelError
+from nlpft.models.heads import has_head
 from nlpft.models.load import context, load_model, load_tokenizer
 from nlpft.models.merge import distance, logits
+from nlpft.serving import _onnx_file, _onnx_head
 from nlpft.serving._source import Settings, Source, write_endings, write_whole
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
+HEADS = True
 FILE = "model.onnx"
 SHAPES = ((1, 7), (3, 20), (1, 1))  # [batch, time] of random ids, none of them the shape that the export saw
 ALLOWED = 1e-4  # norm of the logits' difference by their norm, in float32
@@ -44,6 +49,8 @@ def check(settings: Settings) -> None:
 
 def write(source: Source, output: Path, settings: Settings) -> list[str]:
     """model.onnx with its weights beside it, and the tokenizer. Raises ModelError where it does not compute the same."""
+    if has_head(source.folder):
+        return _onnx_head.write(source, output / FILE, ALLOWED)
     with tempfile.TemporaryDirectory(prefix=".onnx-", dir=output.parent) as work:
         said = write_whole(source, Path(work), settings) if source.base else []
         model = load_model(work if source.base else source.name, "float32").eval()
@@ -63,28 +70,8 @@ def write(source: Source, output: Path, settings: Settings) -> list[str]:
 
 
 def export(model: Any, file: Path) -> None:
-    """Write `model` by torch's exporter. Raises ModelError where torch cannot take its forward pass apart."""
-    longest = {"max": limit} if (limit := context(model)) else {}
-    shapes = ({0: torch.export.Dim("batch"), 1: torch.export.Dim("time", **longest)},)
-    try:
-        with torch.no_grad():
-            made: Any = torch.onnx.export(
-                Logits(model).eval(),
-                (torch.arange(24).reshape(2, 12),),
-                input_names=["input_ids"],
-                output_names=["logits"],
-                dynamic_shapes=shapes,
-                dynamo=True,
-                verbose=False,
-            )
-        for node in made.model.graph.all_nodes():
-            node.metadata_props.clear()  # where in the files of this machine each operation was called
-        made.save(file, external_data=True)
-    except torch.onnx.OnnxExporterError as error:
-        reason = str(error).strip().splitlines()
-        raise ModelError(
-            f"torch cannot export this model to ONNX: {json.dumps(reason[0][:300] if reason else '')}"
-        ) from error
+    """Write `model`. Raises ModelError where torch cannot take its forward pass apart."""
+    _onnx_file.export(Logits(model), {"input_ids": torch.arange(24).reshape(2, 12)}, file, context(model))
 
 
 def difference(model: nn.Module, file: Path) -> list[float]:

@@ -145,3 +145,12 @@ def _aliases(found: Sequence[str], given: Sequence[str]) -> dict[str, str]:
             return numbered
     unknown = [name for name in found if name not in given]
     raise ConfigError(f"label_names {' '.join(given)}: the files have other labels too: {', '.join(unknown[:10])}")
+
+
+def in_words(target: Any, problem_type: str, names: Sequence[str]) -> str:
+    """A row's target as people read it."""
+    if problem_type == REGRESSION:
+        return f"{target:g}"
+    if problem_type == MULTI:
+        return ", ".join(name for name, bit in zip(names, target, strict=True) if bit) or "no label"
+    return names[target]

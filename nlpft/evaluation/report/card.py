@@ -60,7 +60,7 @@ def metadata(run: Run) -> ModelCardData:
     base, adapter = _base(run), _is_adapter(run)
     found: dict[str, Any] = {
         "library_name": "peft" if adapter else "transformers",
-        "pipeline_tag": "text-generation",
+        "pipeline_tag": _pipeline(run),
         "tags": ["nlpft", *filter(None, [run.settings.get("tuning.name")])],
     }
     if base and HUB_ID.fullmatch(base) and not os.path.exists(base):
@@ -89,7 +89,15 @@ def eval_results(run: Run) -> list[EvalResult]:
 
 
 def _usage(run: Run) -> list[str]:
-    return ["```bash", f"nlpft chat {run.folder.model}", "```", ""]
+    use = f"predict {run.folder.model} FILE -o OUT.csv" if run.has_head else f"chat {run.folder.model}"
+    return ["```bash", f"nlpft {use}", "```", ""]
+
+
+def _pipeline(run: Run) -> str:
+    """What the model is for, in the Hub's words."""
+    if not run.has_head:
+        return "text-generation"
+    return "token-classification" if any(scores.kind == "tagging" for scores in run.heads) else "text-classification"
 
 
 def _kind(run: Run) -> str:

@@ -17,7 +17,8 @@ from nlpft.errors import DataError, UserError
 from nlpft.evaluation import answers, compare, items, pairs, tables
 from nlpft.evaluation.comparison import Comparison
 from nlpft.evaluation.items import Evaluation, Pair
-from nlpft.evaluation.report import metrics, parameters
+from nlpft.evaluation.report import heads, metrics, parameters
+from nlpft.evaluation.report.heads import HeadScores
 from nlpft.evaluation.report.metrics import Metrics
 from nlpft.evaluation.report.parameters import Block
 from nlpft.rundir import RunDir
@@ -75,6 +76,10 @@ class Run:
     scores: Sequence[tuple[str, str, str, float]]  # evaluation, task, metric, value
     failed: Sequence[tuple[str, str, str]]  # evaluation, task, why
     blocks: Sequence[Block]
+    heads: Sequence[HeadScores] = ()  # evaluations of a head
+    gaps: Sequence[Any] = ()  # between groups, where they were asked for: groups.Gaps
+    maps: Sequence[Any] = ()  # of features, where they were asked for: embeddings.Map
+    attributed: Sequence[Any] = ()  # rows with what their tokens add, where it was asked for: attributed.Attributed
 
     @property
     def path(self) -> Path:
@@ -92,6 +97,16 @@ class Run:
         except yaml.YAMLError as error:
             raise DataError(f"{self.folder.config}: not YAML ({error}); mend or delete it") from error
         return flatten(found) if isinstance(found, dict) else {}
+
+    @property
+    def has_head(self) -> bool:
+        """Whether the run trained a head, which is not compared with its base: that has none."""
+        return bool(self.heads) or any(key.startswith("head.") for key in self.settings)
+
+    @property
+    def targets(self) -> str:
+        """What its losses are of."""
+        return "targets" if self.has_head else "tokens"
 
     @property
     def evaluated(self) -> list[str]:
@@ -120,6 +135,7 @@ def read(path: Path, settings: compare.Settings = compare.DEFAULT, families: int
         scores=list(_scores(run.eval)),
         failed=list(_failed(run.eval)),
         blocks=parameters.by_block(run),
+        heads=heads.read(run.eval, run.model, compared=(run.eval / BASE).is_dir()),
     )
 
 

@@ -10,6 +10,13 @@ import numpy as np
 from nlpft.evaluation.tables import number
 
 Line = dict[str, Any]
+GIVEN = (
+    "kind",
+    "step",
+    "loss",
+    "targets",
+    "best",
+)  # in every evaluation; what else is there is a measure of the recipe's
 
 
 class Metrics(NamedTuple):
@@ -43,6 +50,12 @@ def column(rows: list[Line], key: str) -> np.ndarray:
     return np.array([v if isinstance(v, int | float) else None for v in values], dtype=np.float64)
 
 
+def measured(evals: list[Line]) -> list[str]:
+    """Names of the measures in evaluations, besides the loss."""
+    found = dict.fromkeys(key for row in evals for key, value in row.items() if isinstance(value, int | float))
+    return [key for key in found if key not in GIVEN and np.isfinite(column(evals, key)).any()]
+
+
 def best(evals: list[Line]) -> Line | None:
     """The evaluation whose weights the run kept: the last that it called best, by whatever measure; else of the lowest loss."""
     said = [line for line in evals if line.get("best")]
@@ -50,15 +63,15 @@ def best(evals: list[Line]) -> Line | None:
     return said[-1] if said else evals[int(np.nanargmin(losses))] if np.isfinite(losses).any() else None
 
 
-def facts(metrics: Metrics) -> list[tuple[str, str]]:
-    """(name, value) of the training run; none where no step is recorded."""
+def facts(metrics: Metrics, targets: str = "tokens") -> list[tuple[str, str]]:
+    """(name, value) of the training run, which learnt `targets`; none where no step is recorded."""
     train = metrics.train
     if not train:
         return []
     seconds, tokens, memory = (column(train, key) for key in ("seconds", "tokens", "memory_gib"))
     found = [
         ("steps", f"{train[-1]['step']:,}"),
-        ("tokens learnt", number(int(np.nansum(column(train, "targets"))))),
+        (f"{targets} learnt", number(int(np.nansum(column(train, "targets"))))),
         ("time in steps", str(timedelta(seconds=round(np.nansum(seconds))))),
     ]
     if np.isfinite(speeds := tokens / seconds).any():

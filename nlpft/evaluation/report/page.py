@@ -16,7 +16,7 @@ from nlpft.data import provenance, view
 from nlpft.data.ledger import OUTCOMES
 from nlpft.evaluation import compare, tables
 from nlpft.evaluation.comparison import Comparison
-from nlpft.evaluation.report import metrics, plots, runs, tokens
+from nlpft.evaluation.report import head_plots, labelled_tokens, metrics, plots, runs, side_by_side, tokens
 from nlpft.evaluation.report.facts import Run
 from nlpft.evaluation.report.plots import Plot
 from nlpft.evaluation.report.svg import PAGE, element
@@ -59,16 +59,20 @@ def environment(*folders: Path) -> jinja2.Environment:
 
 def render(run: Run) -> str:
     """The page of one run as HTML."""
-    shown, why = tokens.rows(run)
+    labelled, no_labelled = labelled_tokens.rows(run) if run.has_head else ([], "")
+    shown, why = ([], no_labelled) if run.has_head else tokens.rows(run)
     figures = [*plots.curves([run], PAGE), *([plots.parameters(run.blocks, PAGE)] if run.blocks else [])]
     return environment().get_template("run.html.j2").render(
         run=run,
         name=run.name,
         figures=elements(figures, "f"),
         forest=elements(plots.forest(plots.models(run), PAGE), "d"),
-        facts=metrics.facts(run.metrics),
+        numbered=head_plots.NUMBERED,
+        judged=elements(head_plots.figures(run.heads, run.maps, PAGE), "h"),
+        facts=metrics.facts(run.metrics, run.targets),
         ledger=[_ledger(split, said) for split, said in run.data.items()],
         rows=shown,
+        labelled=labelled,
         no_rows=why,
         bars=bars,
         inactive=(compare.INACTIVE, compare.PROBED),
@@ -87,6 +91,7 @@ def render_all(found: Sequence[Run]) -> str:
         figures=elements(plots.curves(found, PAGE), "f"),
         forest=elements(plots.forest(compared, PAGE), "d"),
         measures=runs.measures(compared),
+        judged=side_by_side.tables(found),
         without=runs.without(found),
         names=plots.distinct(found),
     )  # fmt: skip

@@ -11,9 +11,10 @@ from matplotlib.lines import Line2D
 
 from nlpft.evaluation.comparison import Comparison
 from nlpft.evaluation.report.facts import Run
-from nlpft.evaluation.report.metrics import Line, column
+from nlpft.evaluation.report.metrics import Line, column, measured
 from nlpft.evaluation.report.parameters import Block
 from nlpft.evaluation.report.svg import Colours, style
+from nlpft.evaluation.results import LOWER
 
 POINTS = 150  # points of a curve; longer runs are averaged into as many
 WIDTH = 4.6  # inches; on a page, the width of a telephone
@@ -52,17 +53,19 @@ def curves(runs: Sequence[Run], colours: Colours) -> list[Plot]:
     evals = {name: run.metrics.evals for name, run in zip(names, runs, strict=True) if run.metrics.evals}
     losses = [_curve(name, rows, _key("loss"), weights="targets") for name, rows in train.items()]
     held_out = [Curve(name, column(rows, "step"), column(rows, "loss"), True) for name, rows in evals.items()]
+    unit = "target" if any(run.has_head for run in runs) else "token"
     if len(runs) == 1:
         named = [
             curve._replace(label=word)
             for curve, word in zip([*losses, *held_out], ("training", "evaluation"), strict=False)
         ]
-        found = [("loss", "Loss, nats/token", named)]
+        found = [("loss", f"Loss, nats/{unit}", named)]
     else:
         found = [
-            ("loss", "Training loss, nats/token", losses),
-            ("held_out_loss", "Held-out loss, nats/token", held_out),
+            ("loss", f"Training loss, nats/{unit}", losses),
+            ("held_out_loss", f"Held-out loss, nats/{unit}", held_out),
         ]
+    found += _measures(evals)
     for name, title, of in (
         ("rate", "Learning rate", _key("lr")),
         ("speed", "Speed, tokens/s", _speed),
@@ -75,6 +78,23 @@ def curves(runs: Sequence[Run], colours: Colours) -> list[Plot]:
     ]
 
 
+def _measures(evals: dict[str, list[Line]]) -> list[tuple[str, str, list[Curve]]]:
+    """(name, title, curves) of what was measured on held-out rows besides the loss: of one run those that are better when high
+    share a figure."""
+    names = dict.fromkeys(key for rows in evals.values() for key in measured(rows))
+    made = {
+        key: [Curve(run, column(rows, "step"), column(rows, key), True) for run, rows in evals.items()] for key in names
+    }
+    high = [key for key in names if key not in LOWER] if len(evals) == 1 else []
+    together = [made[key][0]._replace(label=_words(key)) for key in high]
+    alone = [(key, f"Held-out {_words(key)}", curves) for key, curves in made.items() if key not in high]
+    return [*([("measures", "Measures on held-out rows", together)] if high else []), *alone]
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
 def distinct(runs: Sequence[Run]) -> list[str]:
     """A name for each run: its folder's, or its path where another has the same."""
     names = [run.name for run in runs]
@@ -83,7 +103,7 @@ def distinct(runs: Sequence[Run]) -> list[str]:
 
 def parameters(blocks: Sequence[Block], colours: Colours) -> Plot:
     """Trainable parameters, a bar for each block."""
-    figure, axes = _axes(colours)
+    figure, axes = blank(colours)
     places = range(len(blocks))
     axes.bar(places, [block.trains for block in blocks], color=colours.series[0], width=0.8)
     axes.set_xlim(-0.7, max(len(blocks), 6) - 0.3)  # a lone bar is a bar, not a wall
@@ -120,7 +140,7 @@ def _forest(unit: str, of: list[tuple[str, int, Comparison]], models: int, colou
     for label, number, c in of:
         measures.setdefault(_measure(c), []).append((label, number, c))
     height = sum(MEASURE + SERIES * (len(some) - 1) for some in measures.values())
-    figure, axes = _axes(colours, height + 0.6, grid="x")
+    figure, axes = blank(colours, height + 0.6, grid="x")
     axes.axvline(0, color=colours.ink, linewidth=1, linestyle=(0, (2, 2)))
     top = 0.0
     for name, some in measures.items():
@@ -159,7 +179,7 @@ def _measure(c: Comparison) -> str:
 
 def _drawn(name: str, title: str, of: Sequence[Curve], order: dict[str, int], colours: Colours) -> Plot:
     """`order`: numbers of the runs' colours; a curve of one run has the next one."""
-    figure, axes = _axes(colours)
+    figure, axes = blank(colours)
     numbers = [order.get(curve.label, i) if len(order) > 1 else i for i, curve in enumerate(of)]
     for number, curve in zip(numbers, of, strict=True):
         colour, dashes = (
@@ -181,7 +201,8 @@ def _drawn(name: str, title: str, of: Sequence[Curve], order: dict[str, int], co
     return Plot(name, title, f"{title}: {said}", figure, keys if len(of) > 1 or len(order) > 1 else ())
 
 
-def _axes(colours: Colours, height: float = HEIGHT, grid: str = "y") -> tuple[Figure, Axes]:
+def blank(colours: Colours, height: float = HEIGHT, grid: str = "y") -> tuple[Figure, Axes]:
+    """A figure without anything in it, `height` inches high."""
     with matplotlib.rc_context(style(colours)):
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         axes = figure.subplots()

@@ -61,7 +61,7 @@ def without(found: Sequence[Run]) -> list[tuple[str, str]]:
     missing = [
         (name, "not compared, " + ("no evaluation of the base model (eval/base)" if run.evaluated else "no evaluation"))
         for name, run in zip(names, found, strict=True)
-        if not run.others
+        if not run.others and not run.heads
     ]
     refused = [
         (f"{name}: {versus.label}", f"not compared, {versus.error}")
@@ -80,7 +80,7 @@ def without(found: Sequence[Run]) -> list[tuple[str, str]]:
 def summary(found: Sequence[Run]) -> list[tuple[str, dict[str, str]]]:
     """(run, facts by name): what training came to, and how much of the model it trained."""
     return [
-        (name, {**dict(metrics.facts(run.metrics)), **_trained(run)})
+        (name, {**dict(metrics.facts(run.metrics, run.targets)), **_trained(run)})
         for name, run in zip(distinct(found), found, strict=True)
     ]
 

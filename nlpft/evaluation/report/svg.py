@@ -19,6 +19,7 @@ class Colours(NamedTuple):
     """What a figure is drawn with."""
 
     ink: str
+    text: str  # on a coloured ground
     grid: str
     better: str
     worse: str
@@ -27,10 +28,16 @@ class Colours(NamedTuple):
 
 # On a page these stand for colours of the style sheet, which differ in dark mode.
 PAGE = Colours(
-    "#010101", "#020202", "#030303", "#040404", ("#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a")
+    "#010101",
+    "#0b0b0b",
+    "#020202",
+    "#030303",
+    "#040404",
+    ("#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a"),
 )
 CSS = {
     PAGE.ink: "var(--muted)",
+    PAGE.text: "var(--text)",
     PAGE.grid: "var(--line)",
     PAGE.better: "var(--better)",
     PAGE.worse: "var(--worse)",
@@ -39,7 +46,12 @@ CSS = {
     **{colour: f"var(--series-{i})" for i, colour in enumerate(PAGE.series[2:], 2)},
 }
 PRINT = Colours(
-    "#4a5458", "#dfe2e1", "#0a7466", "#b0431b", ("#2f6db3", "#c2611f", "#0a7466", "#8a4fbf", "#a8326b", "#7a6a1b")
+    "#4a5458",
+    "#1d2326",
+    "#dfe2e1",
+    "#0a7466",
+    "#b0431b",
+    ("#2f6db3", "#c2611f", "#0a7466", "#8a4fbf", "#a8326b", "#7a6a1b"),
 )
 
 

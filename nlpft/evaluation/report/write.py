@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nlpft.errors import ConfigError, UserError, some
 from nlpft.evaluation import compare
-from nlpft.evaluation.report import facts, markdown, page, plots, runs, svg
+from nlpft.evaluation.report import facts, head_plots, markdown, page, plots, runs, svg
 from nlpft.evaluation.report.facts import Run
 from nlpft.files import write_text
 
@@ -39,6 +39,7 @@ def write_plots(found: Sequence[Run], folder: Path) -> list[Path]:
     if len(found) == 1:
         drawn += [plots.parameters(found[0].blocks, svg.PRINT)] if found[0].blocks else []
         drawn += plots.forest(plots.models(found[0]), svg.PRINT)
+        drawn += head_plots.figures(found[0].heads, found[0].maps, svg.PRINT)
     else:
         drawn += plots.forest(runs.corrected(found), svg.PRINT)
     return [path for plot in drawn for path in svg.save(plots.titled(plot, svg.PRINT), folder, plot.name)]
