@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,17 +20,18 @@ def export(module: nn.Module, given: Mapping[str, Tensor], file: Path, longest: 
     rows, time = torch.export.Dim("rows"), torch.export.Dim("time", **({"max": longest} if longest else {}))
     try:
         with torch.no_grad():
-            torch.onnx.export(
+            made: Any = torch.onnx.export(
                 module.eval(),
                 tuple(given.values()),
-                file,
                 input_names=list(given),
                 output_names=["logits"],
                 dynamic_shapes=tuple({0: rows, 1: time} for _ in given),
                 dynamo=True,
-                external_data=True,
                 verbose=False,
             )
+        for node in made.model.graph.all_nodes():
+            node.metadata_props.clear()  # where in the files of this machine each operation was called
+        made.save(file, external_data=True)
     except torch.onnx.OnnxExporterError as error:
         reason = str(error).strip().splitlines()
         raise ModelError(
