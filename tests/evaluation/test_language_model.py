@@ -121,6 +121,13 @@ def test_kept_answers_are_not_computed_again(tmp_path, tiny_folder, monkeypatch)
     assert other.loglikelihood(requests) != expected
 
 
+def test_kept_answers_that_are_no_numbers_are_asked_again(tmp_path):
+    kept = Kept(tmp_path, "one")
+    kept.add("good", [[-1.5, True]])
+    kept.add("bad", [[float("nan"), True]])
+    assert Kept(tmp_path, "one").answers == {"good": [[-1.5, True]]}
+
+
 def test_prompts_of_chat_templates_are_hflms(both):
     turns = [{"role": "user", "content": "word"}]
     packed, hf = (lm.apply_chat_template(turns) for lm in both)
