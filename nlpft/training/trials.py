@@ -1,0 +1,72 @@
+"""A candidate's training as a cheap trial: all share model, rows and features of frozen blocks (nlpft/search/fitness.py)."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from nlpft.data import examples
+from nlpft.data.example_batch import batch_of
+from nlpft.data.examples import Examples
+from nlpft.models.compute import ComputeConfig, prepare
+from nlpft.models.head_forward import choose
+from nlpft.models.heads import new_head, rate_factors
+from nlpft.models.load import context, weight_type
+from nlpft.search import candidate, fitness
+from nlpft.training import method
+from nlpft.training.loop import StepReport, StepSettings, evaluate_loss, train_steps
+from nlpft.training.optim import build_optimizer, learning_rate
+
+
+class Shared(NamedTuple):
+    """What all trials share."""
+
+    accelerator: Accelerator
+    model: Any  # with a new head, the same for all
+    weights: fitness.Pretrained
+    rows: dict[str, Examples]  # train, eval, test
+    features: dict[str, fitness.Features]
+    steps: int  # of a whole training
+
+
+def shared(cfg: Any) -> Shared:
+    """The model and the rows, loaded once. cfg: a recipe's settings `model`, `data`, `head`, `epochs` and `seed`."""
+    accelerator = Accelerator()
+    set_seed(cfg.seed)
+    model = new_head(cfg.model, "float32", examples.task(cfg.data.train), cfg.head)
+    model = prepare(model, ComputeConfig(compile=False), accelerator.device, weight_type("float32"))
+    layout, most = choose(model, batch_of), context(model)
+    folders = {name: getattr(cfg.data, name) for name in ("train", "eval", "test")}
+    rows = {name: Examples(folder, layout, most) for name, folder in folders.items() if folder is not None}
+    features = {name: fitness.Features(model, data, cfg.data) for name, data in rows.items()}
+    steps = max(1, round(cfg.epochs * rows["train"].steps_per_epoch(cfg.data)))
+    return Shared(accelerator, model, fitness.Pretrained(model), rows, features, steps)
+
+
+@contextmanager
+def fitting(
+    cfg: Any, common: Shared, point: dict[str, Any], seed: int
+) -> Iterator[tuple[Iterator[StepReport], Callable[[], float]]]:
+    """Within it the steps of a candidate's training, and what gives its loss on data.eval, nats per target.
+
+    cfg: a recipe's settings `data`, `head`, `optim` and `objective`. seed: of the order of rows, and dropout.
+    """
+    model, rows = common.model, common.rows
+    common.weights.restore(model)
+    candidate.train(model, point)
+    first = fitness.first_trained(model)
+    factors = candidate.rate_factors(model, point)
+    optimizer = build_optimizer(model, cfg.optim, {**factors, **rate_factors(model, cfg.head)})
+    loss, count = method.score(cfg.objective, model)
+    settings = StepSettings(learning_rate(cfg.optim, common.steps), cfg.optim.max_grad_norm, seed)
+    with fitness.resting(model, first) as tell:
+        read = {name: fitness.read_by(loss, own, first, tell) for name, own in common.features.items()}
+        steps = fitness.steps(rows["train"], cfg.data, seed, common.steps)
+
+        def evaluate() -> float:
+            held_out = fitness.all_batches(rows["eval"], cfg.data)
+            return evaluate_loss(common.accelerator, model, held_out, read["eval"], count)[0]
+
+        yield train_steps(common.accelerator, model, optimizer, steps, read["train"], count, settings), evaluate
