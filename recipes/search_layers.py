@@ -88,7 +88,6 @@ def main(cfg: Config) -> dict[str, Any]:
     table = [{"loss": one.value, **one.params} for one in study.results(searched)]
     print(json.dumps({name: {key: value["mean"] for key, value in one.items()} for name, one in again.items()}))
     result = {
-        "point": found.best.params,
         "mask": mask(found.best.params),
         "scored": found.scored,
         "test": again,

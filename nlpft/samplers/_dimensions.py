@@ -50,7 +50,7 @@ def key(space: Space, point: Point) -> tuple[Any, ...]:
 
 
 def energy(study: Study, trial: FrozenTrial) -> float:
-    """What is to become least: a trial's value, its negative where the study maximises; of one that was pruned the last report."""
+    """What is to become least: a trial's value, its negative where the study maximises; if pruned, its last report."""
     step = trial.last_step
     value = trial.value if step is None or trial.value is not None else trial.intermediate_values[step]
     if value is None or math.isnan(value):  # pruned before it reported anything
