@@ -66,6 +66,7 @@ def main(cfg: Config) -> dict[str, Any]:
     pruner = SuccessiveHalvingPruner(min_resource=rungs[0], reduction_factor=3) if cfg.prune else None
     sampler = module.build(cfg.search, cfg.seed, cfg.budget, space)
     searched = study.open_study(cfg.output_dir / "search.db", space, sampler, pruner)
+    keep_settings(cfg)
 
     def score(trial: optuna.Trial, point: dict[str, Any]) -> float:
         loss = float("inf")
@@ -87,12 +88,7 @@ def main(cfg: Config) -> dict[str, Any]:
     again = {"winner": retrained(cfg, common, found.best.params), "all weights": retrained(cfg, common, plain)}
     table = [{"loss": one.value, **one.params} for one in study.results(searched)]
     print(json.dumps({name: {key: value["mean"] for key, value in one.items()} for name, one in again.items()}))
-    result = {
-        "mask": mask(found.best.params),
-        "scored": found.scored,
-        "test": again,
-        "candidates": table,
-    }
+    result = {"mask": mask(found.best.params), "scored": found.scored, "test": again, "candidates": table}
     write_text(cfg.output_dir / "result.json", json.dumps(result, indent=2) + "\n")
     return result
 
@@ -108,6 +104,15 @@ def check(cfg: Config) -> None:
         raise ConfigError(
             "space: this recipe searches keep and rates; the other dimensions are for nlpft.search.candidate"
         )
+
+
+def keep_settings(cfg: Config) -> None:
+    """Write the settings beside the study. Raises ConfigError where it was begun with others."""
+    file = cfg.output_dir / "config.yaml"
+    if file.exists():
+        config.check_same(config.load(Config, file), cfg, ("budget", "retrain", "output_dir"))
+    else:
+        write_text(file, config.dump(cfg))
 
 
 def retrained(cfg: Config, common: Shared, point: dict[str, Any]) -> dict[str, Any]:

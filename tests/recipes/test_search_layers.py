@@ -78,7 +78,7 @@ def test_cost_leads_to_candidates_that_train_less(tmp_path, bert, labels):
         **{"search.name": "grid", "budget": 8, "cost": 100.0, "retrain": 0},
     )
     assert result["mask"] == "111"
-    assert [sum(v for k, v in one.items() if k.startswith("keep.")) for one in result["candidates"]][-1] == 0
+    assert sum(value for name, value in result["candidates"][-1].items() if name != "loss") == 0
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,10 @@ def test_what_could_not_search_is_refused(more, message, tmp_path, bert, labels)
     assert not (tmp_path / "run" / "search.db").exists()
 
 
-def test_another_space_in_the_same_folder_is_refused(tmp_path, bert, labels):
-    searched(bert, labels, tmp_path / "run", budget=1, retrain=0)
+def test_another_space_or_another_setting_in_the_same_folder_is_refused(tmp_path, bert, labels):
+    fixed = {"budget": 1, "retrain": 0}
+    searched(bert, labels, tmp_path / "run", **fixed)
     with pytest.raises(ConfigError, match="another space"):
-        searched(bert, labels, tmp_path / "run", **{"space.keep": "parts", "budget": 1, "retrain": 0})
+        searched(bert, labels, tmp_path / "run", **fixed, **{"space.keep": "parts"})
+    with pytest.raises(ConfigError, match=r"optim\.lr: 0\.001 then, 0\.01 now"):
+        searched(bert, labels, tmp_path / "run", **fixed, **{"optim.lr": 0.01})
