@@ -23,6 +23,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from nlpft.errors import ConfigError, Interrupted, TrainingError
 from nlpft.samplers._dimensions import Point, Space, key
 
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # what a search says is up to who runs it
+
 NAME = "search"  # of the one study in a file
 SPACE, COPY, CAUSE = "space", "copy_of", "cause"  # attributes of a study, and of its trials
 DATABASES = (".db", ".sqlite", ".sqlite3")
