@@ -11,7 +11,7 @@ import itertools
 import re
 import sys
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,7 +50,7 @@ def parse(cls: type[T], argv: Sequence[str], prog: str | None = None) -> T:
         # Another plug-in than the file's: the file's settings were for its own.
         from_file = {k: v for k, v in from_file.items() if not k.startswith(name.removesuffix("name"))}
     default = _default(cls, {**from_file, **chosen})
-    flags = {key for key, value in flatten(_plain(default)).items() if isinstance(value, bool)} if default else set()
+    switches = dict(_switches(default)) if default else {}
     overridden = {word.partition("=")[0].replace("-", "_") for word in typed if word.startswith("--")}
     places = [name for name in _positional(cls) if name in from_file]
     first = [str(word) for name in places for word in _listed(from_file.pop(name))]
@@ -59,7 +59,7 @@ def parse(cls: type[T], argv: Sequence[str], prog: str | None = None) -> T:
         word
         for key, value in from_file.items()
         if not {f"__{key}", f"__{_negated(key)}"} & overridden
-        for word in _words(key, value, flags, file or "")
+        for word in _words(key, value, switches, file or "")
     ]
     try:
         return _tyro(cls, [*words, *typed[len(own) :]], default, prog)
@@ -212,12 +212,26 @@ def _negated(key: str) -> str:
     return f"{parent}{dot}no_{leaf}"
 
 
-def _words(key: str, value: Any, flags: set[str], file: str) -> list[str]:
+def _switches(settings: Any, prefix: str = "") -> Iterator[tuple[str, bool]]:
+    """The keys that are true or false, and whether they may be unset too: tyro takes those as a choice, the others as flags."""
+    hints = typing.get_type_hints(type(settings))
+    for field in dataclasses.fields(settings):
+        value, kinds = getattr(settings, field.name), {hints[field.name], *typing.get_args(hints[field.name])}
+        if dataclasses.is_dataclass(value):
+            yield from _switches(value, f"{prefix}{field.name}.")
+        elif bool in kinds and kinds <= {bool, type(None), hints[field.name]}:
+            yield f"{prefix}{field.name}", type(None) in kinds
+
+
+def _words(key: str, value: Any, switches: dict[str, bool], file: str) -> list[str]:
     """The command line that one entry of a YAML file stands for."""
-    if key in flags:
-        if str(value).lower() not in ("true", "false"):
+    if key in switches and not (value is None and switches[key]):
+        said = str(value).lower()
+        if said not in ("true", "false"):
             raise ConfigError(f"{file}: {key} is true or false, not {value!r}")
-        return [f"--{key if str(value).lower() == 'true' else _negated(key)}"]
+        if switches[key]:
+            return [f"--{key}", said.capitalize()]
+        return [f"--{key if said == 'true' else _negated(key)}"]
     if isinstance(value, list):
         return [f"--{key}", *map(str, value)]
     text = "None" if value is None else NUMBERS.get(value, str(value))

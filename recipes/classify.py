@@ -22,6 +22,7 @@ from nlpft.models.heads import HeadConfig, facts, new_head, rate_factors, train_
 from nlpft.models.load import context, load_tokenizer, save_model, weight_type
 from nlpft.rundir import RunDir
 from nlpft.training import checkpoint, method, policy, preflight, regularize
+from nlpft.training.frozen import computed_once
 from nlpft.training.optim import OptimConfig, trainable_in_float32
 from nlpft.training.policy import Policy
 from nlpft.training.run import accelerator_for, attended, begin
@@ -67,8 +68,11 @@ def main(cfg: Config) -> Best:
 
     # data: how rows become batches that this model reads exactly
     folder.check_data(store.facts(cfg.data.train))
-    layout, most = choose(model, batch_of), context(accelerator.unwrap_model(model))
+    layout = choose(model, batch_of, weight_type(cfg.dtype))
+    most = context(accelerator.unwrap_model(model))
+    examples.check_layout(cfg.data, layout)
     train = Examples(cfg.data.train, layout, most)
+    train = computed_once(accelerator, model, train, cfg.data, cfg.seed)
     held_out = {n: Examples(p, layout, most) for n in ("eval", "test") if (p := getattr(cfg.data, n))}
     max_steps = cfg.max_steps or max(1, round(cfg.epochs * train.steps_per_epoch(cfg.data)))
 

@@ -67,7 +67,8 @@ def main(cfg: Config) -> Best:
 
     # data: how rows become batches that this model reads exactly
     folder.check_data(store.facts(cfg.data.train))
-    layout, most = choose(model, batch_of), context(accelerator.unwrap_model(model))
+    layout = choose(model, batch_of, weight_type(cfg.dtype))
+    most = context(accelerator.unwrap_model(model))
     train = Examples(cfg.data.train, layout, most)
     held_out = {n: Examples(p, layout, most) for n in ("eval", "test") if (p := getattr(cfg.data, n))}
     max_steps = cfg.max_steps or max(1, round(cfg.epochs * train.steps_per_epoch(cfg.data)))

@@ -116,3 +116,16 @@ def test_what_has_no_flag_on_the_command_line_stands_in_a_file_by_its_name(tmp_p
     assert config.parse(Command, file) == Command(("a.json", "b.json"), ("x", "y"), True)
     assert config.parse(Command, ["c.json", *file]) == Command(("c.json",), ("x", "y"), True)
     assert config.parse(Command, [*file, "--parts", "z"]) == Command(("a.json", "b.json"), ("z",), True)
+
+
+@dataclass(frozen=True)
+class Unset:
+    inner: bool | None = None
+    outer: bool | None = False
+    plain: bool = True
+
+
+@pytest.mark.parametrize("settings", [Unset(), Unset(True, None, False), Unset(False, True, True)])
+def test_what_may_be_unset_reads_back_whatever_its_default(settings, tmp_path):
+    (tmp_path / "settings.yaml").write_text(config.dump(settings))
+    assert config.load(Unset, tmp_path / "settings.yaml") == settings

@@ -37,7 +37,9 @@ def test_your_own_data_runs_from_file_to_report(tmp_path, tiny_folder, monkeypat
         ["nlpft", name]
         for name in ("convert", "inspect", "train", "eval", "eval", "compare", "label", "train", "predict", "convert")
     ]
-    labelled = [f"{text} {n}\t{label}" for n in range(12) for text, label in (("good word", "yes"), ("bad reply", "no"))]
+    labelled = [
+        f"{text} {n}\t{label}" for n in range(12) for text, label in (("good word", "yes"), ("bad reply", "no"))
+    ]
     for name in ("train", "dev", "test", "new"):
         lines = [f"{line} {name}" if name == "x" else line.replace("\t", f" {name}\t") for line in labelled]
         (tmp_path / f"{name}.tsv").write_text("\n".join(["text\tlabel", *lines]) + "\n")

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
 
@@ -35,6 +36,8 @@ def main(words: list[str]) -> int:
     asked_threads = args.num_cpu_threads_per_process or "OMP_NUM_THREADS" in os.environ
     try:
         args, *_ = launch._validate_launch_command(args)
+        if args.use_deepspeed and find_spec("deepspeed") is None:
+            raise ValueError('DeepSpeed is not installed: pip install "nlpft[deepspeed]"')
         spread(args)
         if not asked_threads and not torch.accelerator.is_available():
             # accelerate's default is one thread a process, also where the CPU is all there is to compute on
@@ -69,6 +72,8 @@ def spread(args: argparse.Namespace) -> None:
     accelerate starts only one, silently, for `--num_processes 2` on a machine with less than two GPUs or with `--cpu`: there it
     expects MPI to do it. And without ACCELERATE_USE_CPU each process would train alone where there is no GPU.
     """
+    if args.multi_gpu and args.cpu:  # a configuration file for GPUs, on a machine without one
+        os.environ["ACCELERATE_USE_CPU"], args.cpu = "true", False
     if several(args) or (args.num_processes or 0) < 2 or args.mpirun_hostfile:
         return
     if args.cpu or args.use_cpu or not torch.accelerator.is_available():
@@ -87,7 +92,7 @@ def become(args: argparse.Namespace) -> NoReturn:
 def run(args: argparse.Namespace, logs: Path) -> int:
     """Let accelerate start the processes; the first one's output is shown, the others' (repetitions) go to `logs`."""
     processes = max(1, (args.num_processes or 1) // (args.num_machines or 1))
-    if args.tee == "0" and not args.log_dir:  # else the user wants to see more
+    if args.tee == "0" and not args.log_dir and processes > 1:  # else the user wants to see more
         args.log_dir = str(logs)
         args.redirects = ",".join(f"{rank}:3" for rank in range(1, processes))
     try:

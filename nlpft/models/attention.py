@@ -5,7 +5,6 @@ Registered with transformers as `varlen`. `models/forward.py` hands `cu_seqlens`
 
 import contextlib
 import inspect
-import itertools
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
@@ -92,23 +91,28 @@ def _by_row(
     dropout: float,
 ) -> Tensor:
     """One call of SDPA for each row: on a CPU, where a pack's mask would cost the square of the pack."""
-    parts = []
-    bounds = cu_seqlens.tolist()
-    for start, end in itertools.pairwise(bounds):
-        q_, k_, v_ = (x[start:end].transpose(0, 1)[None] for x in (q, k, v))
-        mask = _window(end - start, window, causal, q.device)
-        out = F.scaled_dot_product_attention(
-            q_,
-            k_,
-            v_,
-            mask,
-            dropout_p=dropout,
-            is_causal=causal and mask is None,
-            scale=scale,
-            enable_gqa=q_.shape[1] != k_.shape[1],
-        )
-        parts.append(out[0].transpose(0, 1))
-    return torch.cat(parts)
+    lengths = cu_seqlens.diff().tolist()
+    # Split, not sliced: each slice's gradient would be a tensor of the whole pack's size, to be filled and added.
+    by_row = (x.transpose(0, 1)[None].split(lengths, 2) for x in (q, k, v))
+    parts = [_row(q_, k_, v_, scale, window, causal, dropout) for q_, k_, v_ in zip(*by_row, strict=True)]
+    return torch.cat(parts, 2)[0].transpose(0, 1)
+
+
+def _row(
+    q: Tensor, k: Tensor, v: Tensor, scale: float | None, window: int | None, causal: bool, dropout: float
+) -> Tensor:
+    """SDPA of one row, [1, heads, time, dim]."""
+    mask = _window(q.shape[2], window, causal, q.device)
+    return F.scaled_dot_product_attention(
+        q,
+        k,
+        v,
+        mask,
+        dropout_p=dropout,
+        is_causal=causal and mask is None,
+        scale=scale,
+        enable_gqa=q.shape[1] != k.shape[1],
+    )
 
 
 def _window(length: int, window: int | None, causal: bool, device: torch.device) -> Tensor | None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutputWithPoolingAndCrossAttentions
 
-from nlpft.errors import ModelError
+from nlpft.errors import ConfigError, ModelError
 from nlpft.models import attention
 from nlpft.models.forward import distance
 from nlpft.models.heads import task_of, with_head
@@ -26,7 +27,8 @@ def logits(model: nn.Module, batch: Batch) -> Tensor:
     """Outputs of the head [targets, outputs] for a batch of `nlpft.data.examples`.
 
     Packed ([1, time] with `cu_seqlens`): the body sees the rows without padding, each by itself, and the head only the features
-    at `positions` [targets], as rows of one token. Padded ([rows, time] with `attention_mask`): the model's own forward.
+    at `positions` [targets], as rows of one token. With `features` [targets, width]: the head alone. Padded ([rows, time] with
+    `attention_mask`): the model's own forward. With `partner` and `share` [targets]: features are mixed with another target's.
     """
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch}
     if "cu_seqlens" not in batch:
@@ -39,6 +41,12 @@ def logits(model: nn.Module, batch: Batch) -> Tensor:
         return model(input_ids=read, position_ids=batch["position_ids"]).logits.flatten(0, -2)
 
 
+@torch.no_grad()
+def features(model: nn.Module, batch: Batch) -> Tensor:
+    """What the body gives the head of a packed batch, [targets, width]: `batch` with them as `features` has the same logits."""
+    return _read(with_head(model).base_model.forward, batch).last_hidden_state[:, 0]
+
+
 @contextlib.contextmanager
 def _packed(body: Any, batch: Batch) -> Iterator[None]:
     """Within it `body` answers any call with the features of `batch` at its positions, [targets, 1, width].
@@ -49,14 +57,10 @@ def _packed(body: Any, batch: Batch) -> Iterator[None]:
     compute = body.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        inputs = {name: batch[name] for name in ("input_ids", "position_ids", "token_type_ids") if name in batch}
-        bounds, longest = batch["cu_seqlens"], int(batch["max_seqlen"])
-        rows = {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": longest, "max_length_k": longest}
-        output = compute(**inputs, **rows, return_dict=True)
-        read = output.last_hidden_state[0, batch["positions"]][:, None]
-        output.last_hidden_state = read
+        output = _read(compute, batch)
+        output.last_hidden_state = mixed(output.last_hidden_state, batch)
         if getattr(body, "pooler", None) is not None:
-            output.pooler_output = body.pooler(read)
+            output.pooler_output = body.pooler(output.last_hidden_state)
         return output
 
     body.forward = forward
@@ -69,14 +73,37 @@ def _packed(body: Any, batch: Batch) -> Iterator[None]:
             body.forward = compute
 
 
+def mixed(values: Tensor, batch: Batch) -> Tensor:
+    """`values` [targets, ...], each with its partner's by its share where `batch` names partners (mixup, Zhang et al. 2018)."""
+    if "partner" not in batch:
+        return values
+    share = batch["share"].to(values.dtype).view(-1, *[1] * (values.ndim - 1))
+    return share * values + (1 - share) * values[batch["partner"]]
+
+
+def _read(compute: Callable[..., Any], batch: Batch) -> Any:
+    """The body's output, its features only at the positions of `batch`, [targets, 1, width]; `compute`: its forward."""
+    if "features" in batch:
+        return BaseModelOutputWithPoolingAndCrossAttentions(last_hidden_state=batch["features"][:, None])
+    inputs = {name: batch[name] for name in ("input_ids", "position_ids", "token_type_ids") if name in batch}
+    bounds, longest = batch["cu_seqlens"], int(batch["max_seqlen"])
+    rows = {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": longest, "max_length_k": longest}
+    output = compute(**inputs, **rows, return_dict=True)
+    output.last_hidden_state = output.last_hidden_state[0, batch["positions"]][:, None]
+    return output
+
+
 @torch.no_grad()
-def choose(model: Any, build: Build) -> Layout:
+def choose(model: Any, build: Build, computes: torch.dtype | None = None) -> Layout:
     """The fastest layout in which `model` gives the logits that it gives for each row alone, tried on two rows of random tokens.
 
-    model: on its device. Packed where its attention is `varlen` and the logits agree; else padded, by torch's SDPA: the model's
-    attention is set so. Raises ModelError where not even that agrees.
+    model: on its device. computes: the type of its products, where that is not its weights': masters in float32 under autocast
+    are multiplied in bfloat16, and agree as far as that goes.
+    Packed where its attention is `varlen` and the logits agree; else padded, by torch's SDPA: the model's attention is set so.
+    Raises ModelError where not even that agrees.
     """
     own, training = with_head(model), model.training
+    allowed = TOLERANCE.get(computes or next(model.parameters()).dtype, ROUGH)
     model.eval()
     pad = own.config.get_text_config().pad_token_id or 0
     types = getattr(own.config, "type_vocab_size", 0) > 1
@@ -88,12 +115,12 @@ def choose(model: Any, build: Build) -> Layout:
         if attention.implementation(own) == attention.NAME:
             for read, first in itertools.product(reads, (0, pad + 1)):
                 layout = Layout(True, read, first, pad, types)
-                if _agrees(model, layout, build, rows, alone):
-                    return layout
+                if _agrees(model, layout, build, rows, alone, allowed):
+                    return _with_noise(own, layout)
             own.set_attn_implementation(attention.PLAIN)
         layout = Layout(False, reads[0], 0, pad, types)
-        if _agrees(model, layout, build, rows, alone):
-            return layout
+        if _agrees(model, layout, build, rows, alone, allowed):
+            return _with_noise(own, layout)
     finally:
         model.train(training)
     raise ModelError(
@@ -101,14 +128,24 @@ def choose(model: Any, build: Build) -> Layout:
     )
 
 
-def _agrees(model: Any, layout: Layout, build: Build, rows: list[Tensor], alone: Tensor) -> bool:
+def _with_noise(model: Any, layout: Layout) -> Layout:
+    """`layout`. Raises ConfigError where the embeddings are to have noise that it does not tell the rows' lengths of."""
+    noisy = hasattr(model.get_input_embeddings(), "noise_alpha")
+    if noisy and not (layout.packed and layout.first_position == 0):
+        raise ConfigError(
+            f"regularize.neftune: {type(model).__name__} takes no packed rows whose positions begin at 0, by which the noise "
+            "finds a row's length; leave it unset"
+        )
+    return layout
+
+
+def _agrees(model: Any, layout: Layout, build: Build, rows: list[Tensor], alone: Tensor, allowed: float) -> bool:
     made = build([row.tolist() for row in rows], layout)
     batch = {name: x.to(alone.device) if x.ndim else x for name, x in made.items()}
     try:
         found = logits(model, batch)
     except (TypeError, IndexError, RuntimeError, ModelError):  # an architecture that takes no such call
         return False
-    allowed = TOLERANCE.get(next(model.parameters()).dtype, ROUGH)
     return found.shape == alone.shape and distance(found, alone) <= allowed
 
 

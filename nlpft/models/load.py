@@ -124,8 +124,13 @@ def _loaded_type(model: Any) -> torch.dtype:
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether this process holds only a part of each weight (FSDP2)."""
-    return any(isinstance(module, FSDPModule) for module in model.modules())
+    """Whether this process holds only a part of each weight (FSDP2, ZeRO-3)."""
+    return any(isinstance(module, FSDPModule) for module in model.modules()) or any(map(_is_cut, model.parameters()))
+
+
+def _is_cut(weight: Tensor) -> bool:
+    """Whether `weight` is one that DeepSpeed's ZeRO-3 has cut, and empty but where a module computes with it."""
+    return hasattr(weight, "ds_id")
 
 
 def resharded(model: nn.Module) -> nn.Module:
@@ -144,10 +149,19 @@ def gathered(model: nn.Module, keep: bool) -> dict[str, Tensor]:
     tied = {name for name, _ in model.named_parameters(remove_duplicate=False)} - once.keys()
     for name, weight in resharded(model).state_dict().items():
         if name not in tied and (not adapter or (name in once and once[name].requires_grad)):
-            tensor = weight.full_tensor() if isinstance(weight, DTensor) else weight
+            tensor = _whole(once.get(name, weight))
             if keep:
                 whole[name] = tensor.to("cpu", dtype)
     return whole
+
+
+def _whole(weight: Tensor) -> Tensor:
+    if _is_cut(weight):
+        from deepspeed import zero
+
+        with zero.GatheredParameters([weight]):
+            return weight.detach().clone()
+    return weight.full_tensor() if isinstance(weight, DTensor) else weight.detach()
 
 
 def load_tokenizer(name: str, chat_template: str | None = None) -> Any:

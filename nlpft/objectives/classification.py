@@ -39,9 +39,11 @@ def build(config: Config, model: nn.Module) -> Callable[[nn.Module, dict[str, Te
     def step_loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         scores = at_least_float32(logits(model, batch))
         plain = not model.training  # evaluations measure the plain loss
-        found = row_losses(
-            Config(error=config.error) if plain else config, task, scores, batch["targets"], None if plain else weights
-        )
+        used = Config(error=config.error) if plain else config
+        found = row_losses(used, task, scores, batch["targets"], None if plain else weights)
+        if "partner" in batch:
+            other = row_losses(used, task, scores, batch["targets"][batch["partner"]], None if plain else weights)
+            found = batch["share"] * found + (1 - batch["share"]) * other
         return (found * batch["counted"]).sum()
 
     return step_loss

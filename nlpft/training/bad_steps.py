@@ -104,7 +104,7 @@ def _short_of_memory(error: OutOfMemory, sources: Callable[[int, Sequence[int]],
 
 
 def _remedy(error: OutOfMemory) -> str:
-    batch = "lower data.packs_per_micro_batch (the result stays the same)"
+    batch = "lower data.packs_per_micro_batch, or tokens_per_micro_batch of heads (the result stays the same)"
     if error.number is not None:
         return f"{batch} or compute.keep_activations"
     return batch if error.whole else "take an optim.name that keeps less, or train fewer weights (tuning.name lora)"

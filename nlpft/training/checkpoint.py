@@ -30,6 +30,7 @@ from nlpft.errors import ConfigError, ModelError, TrainingError
 from nlpft.files import whole_folder
 from nlpft.models.load import resharded
 from nlpft.rundir import RunDir
+from nlpft.training import zero
 from nlpft.training.optimizers import changed
 
 STATE = "state.json"
@@ -87,13 +88,12 @@ def save(
 ) -> Path:
     """Write the checkpoint of `state["step"]` below `folder`, keep the newest `keep` and the best; called by every process."""
     final = folder / f"step-{state['step']:08d}"
-    model = resharded(accelerator.unwrap_model(model))
-    moments, numbers = split(optimizer_state(model, optimizer))
+    tensors, numbers = split(whole_state(accelerator, model, optimizer))
     if accelerator.is_main_process:
         for left in folder.glob(".step-*.partial"):
             shutil.rmtree(left, ignore_errors=True)
     with _made_together(accelerator, final) as partial:
-        _write(partial, {**weights(model), **moments}, final)
+        _write(partial, tensors, final)
         if accelerator.is_main_process:
             text = json.dumps({**state, "numbers": numbers}, indent=2)
             (partial / STATE).write_text(text + "\n", encoding="utf-8")
@@ -142,9 +142,14 @@ def load(
     Raises ModelError where it is another model's or method's.
     """
     model = resharded(accelerator.unwrap_model(model))
-    stored, own = sizes(checkpoint), weights(model)
-    _check_fit(checkpoint, {name: size.size for name, size in stored.items() if name.startswith(WEIGHTS)}, own)
+    stored = sizes(checkpoint)
+    _check_fit(checkpoint, {name: size.size for name, size in stored.items() if name.startswith(WEIGHTS)}, model)
     state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    if zero.is_zero(accelerator):
+        numbers = state.pop("numbers")
+        zero.restore(model, optimizer, lambda name, shape: _read_one(checkpoint, stored, numbers, name, shape))
+        return state
+    own = weights(model)
     found = {name: size for name, size in stored.items() if name.startswith(OPTIMIZER)}
     moments = {name: _like(size, _parameter(name, model)) for name, size in found.items()}
     _read(checkpoint, {**own, **moments})
@@ -152,9 +157,10 @@ def load(
     return state
 
 
-def _check_fit(checkpoint: Path, stored: dict[str, torch.Size], own: dict[str, Tensor]) -> None:
-    """Raise ModelError where the weights `stored` are not those of the model, `own`."""
-    wrong = sorted(stored.keys() ^ own.keys()) or [n for n in own if own[n].shape != stored[n]]
+def _check_fit(checkpoint: Path, stored: dict[str, torch.Size], model: nn.Module) -> None:
+    """Raise ModelError where the weights `stored` are not those that train in `model`."""
+    own = {WEIGHTS + name: zero.shape(p) for name, p in zero.trained(model)}
+    wrong = sorted(stored.keys() ^ own.keys()) or [n for n in own if own[n] != stored[n]]
     if wrong:
         named = ", ".join(name.removeprefix(WEIGHTS) for name in wrong[:3])
         raise ModelError(f"{checkpoint}: of another model or tuning method; weights differ in {named} ...")
@@ -176,11 +182,11 @@ def sizes(checkpoint: Path) -> dict[str, TensorStorageMetadata]:
     return {name: size for name, size in found.items() if isinstance(size, TensorStorageMetadata)}
 
 
-def _read(checkpoint: Path, tensors: dict[str, Tensor]) -> None:
-    """Fill `tensors`, which may be parts of whole ones, in place."""
+def _read(checkpoint: Path, tensors: dict[str, Tensor], alone: bool = False) -> None:
+    """Fill `tensors`, which may be parts of whole ones, in place; alone: without the other processes."""
     try:
         with _quiet():
-            dcp.load(tensors, checkpoint_id=checkpoint, no_dist=not dist.is_initialized())
+            dcp.load(tensors, checkpoint_id=checkpoint, no_dist=alone or not dist.is_initialized())
     except CheckpointException as error:
         raise _damaged(checkpoint, str(_first(error)).partition("\n")[0][:100]) from error
 
@@ -200,6 +206,36 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         yield
+
+
+def _read_one(
+    checkpoint: Path, stored: dict[str, TensorStorageMetadata], numbers: dict[str, Any], name: str, shape: torch.Size
+) -> tuple[Tensor, dict[str, Any]]:
+    """The weight called `name`, of `shape`, and what an optimiser kept of it, by key: whole, on the CPU."""
+    weight, prefix = torch.empty(shape), f"{OPTIMIZER}{name}."
+    kept = {
+        n: torch.empty(x.size, dtype=x.properties.dtype)
+        for n, x in stored.items()
+        if n.rpartition(".")[0] + "." == prefix
+    }
+    _read(checkpoint, {WEIGHTS + name: weight, **kept}, alone=True)
+    own = kept | {n: x for n, x in numbers.items() if n.rpartition(".")[0] + "." == prefix}
+    return weight, {n.removeprefix(prefix): x for n, x in own.items()}
+
+
+def whole_state(accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The weights of `model` that train and `optimizer`'s state, as this process writes them; with ZeRO, a share of them."""
+    model = resharded(accelerator.unwrap_model(model))
+    if not zero.is_zero(accelerator):
+        return {**weights(model), **optimizer_state(model, optimizer)}
+    found: dict[str, Any] = {}
+    for number, (name, weight, moments) in enumerate(zero.states(model, optimizer)):
+        own = {WEIGHTS + name: weight} | {f"{OPTIMIZER}{name}.{key}": value for key, value in moments.items()}
+        mine = number % accelerator.num_processes == accelerator.process_index
+        found |= {
+            n: x.cpu() if isinstance(x, Tensor) else x for n, x in own.items() if mine or not isinstance(x, Tensor)
+        }
+    return found
 
 
 def weights(model: nn.Module) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from nlpft.errors import ConfigError
 from nlpft.models.compute import keep_activations
 from nlpft.models.forward import bare
 from nlpft.models.load import is_sharded
+from nlpft.training import zero
 from nlpft.training.loop import Batch, StepLoss, peak_memory, step_if, to_device, total
 from nlpft.training.optimizers import changed, inner, skips_on_device
 
@@ -107,12 +108,14 @@ class Trial:
 def settled(trial: Trial, cfg: Any, max_steps: int) -> Any:
     """`cfg` (a recipe's settings) with a number where packs_per_micro_batch was `auto`; says on stderr what a run will take.
 
-    Raises ConfigError where it does not fit, with the settings that would, measured.
+    Raises ConfigError where it does not fit, with the settings that would, measured. Nothing is measured under DeepSpeed.
     """
     wanted = cfg.data.packs_per_micro_batch
     on_gpu = trial.accelerator.device.type == "cuda"
     if wanted != "auto" and not (on_gpu if cfg.preflight is None else cfg.preflight):
         return cfg
+    if zero.is_zero(trial.accelerator):
+        return unmeasured(trial, cfg)
     fit = fastest(trial, cfg.data) if wanted == "auto" else trial.measure(wanted)
     if fit is None:
         raise ConfigError(too_large(trial, cfg))
@@ -121,6 +124,17 @@ def settled(trial: Trial, cfg: Any, max_steps: int) -> Any:
     if trial.accelerator.is_main_process:
         print(text, file=sys.stderr)
     return dataclasses.replace(cfg, data=data)
+
+
+def unmeasured(trial: Trial, cfg: Any) -> Any:
+    """`cfg` as it is: DeepSpeed has no step that could be taken back. Raises ConfigError where a number is to be measured."""
+    if cfg.data.packs_per_micro_batch == "auto":
+        raise ConfigError(
+            "data.packs_per_micro_batch auto: DeepSpeed has no step that could be tried; set a number, 1 to begin with"
+        )
+    if trial.accelerator.is_main_process:
+        print("preflight: left out, DeepSpeed has no step that could be tried and taken back", file=sys.stderr)
+    return cfg
 
 
 def fastest(trial: Trial, config: DataConfig) -> Fit | None:

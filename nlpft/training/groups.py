@@ -52,6 +52,7 @@ def parameter_groups(
         fresh = {"params": [], "weight_decay": weight_decay if matrix else 0.0}
         group = found.setdefault((kind, scale), {**fresh, "scale": scale, "name": kind, "hidden": hidden})
         group["params"].append(parameter)
+        group["numbers"] = group.get("numbers", 0) + parameter.numel()  # ZeRO leaves the group pieces, or none
     groups = list(found.values())
     listed = [id(p) for group in groups for p in group["params"]]
     assert sorted(listed) == sorted(map(id, train.values())), "every weight that trains is in exactly one group"
@@ -63,7 +64,7 @@ def describe(groups: Iterable[Group], lr: float) -> list[Described]:
     return [
         Described(
             group["name"] + (f" x {group['scale']:.3g}" if group["scale"] != 1 else ""),
-            sum(p.numel() for p in group["params"]),
+            group["numbers"],
             lr * group["scale"],
             group["weight_decay"],
         )

@@ -115,7 +115,7 @@ class RunLog:
         """A measurement of the held-out loss, in nats per target, and of `more` by their names."""
         self.write("eval", {"step": step, "loss": loss, "targets": targets, "best": best, **more})
         measures = "".join(f", {name} {value:.4f}" for name, value in more.items())
-        self.say(f"step {step}: held-out loss {loss:.4f} nats/token{measures}" + (", the best so far" if best else ""))
+        self.say(f"step {step}: held-out loss {loss:.4f} nats/target{measures}" + (", the best so far" if best else ""))
 
     def left_out(self, *datasets: PackedData | None) -> None:
         """Rows of `datasets` that no step will see, because they are longer than a pack."""

@@ -4,7 +4,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from nlpft.models.load import is_sharded
+from nlpft.training.distributed import accumulation
 from nlpft.training.optimizers import inner, skips_on_device
 
 Batch = dict[str, Tensor]
@@ -189,7 +189,11 @@ def train_steps(
     has been told to stop; the report tells all of them.
     """
     device, clock = accelerator.device, Clock(accelerator.device)
-    processes, process, sharded = accelerator.num_processes, accelerator.process_index, is_sharded(model)
+    processes, process, accumulating = (
+        accelerator.num_processes,
+        accelerator.process_index,
+        accumulation(accelerator, model),
+    )
     for step, batches in enumerate(steps, settings.first_step + 1):
         model.train()
         batches = [to_device(batch, device) for batch in batches]
@@ -199,11 +203,10 @@ def train_steps(
         for i, batch in enumerate(batches):
             number = i * processes + process
             seed_draws(settings.seed, step, number)
-            whole_step = i == len(batches) - 1 or sharded
             lacking = partial(OutOfMemory, step, number, step - 1)
-            with enough_memory(lacking), nullcontext() if whole_step else accelerator.no_sync(model):
+            with enough_memory(lacking), accumulating(i == len(batches) - 1):
                 loss = step_loss(model, batch)
-                # DDP and FSDP take the mean of the processes' gradients; we want their sum.
+                # DDP, FSDP and ZeRO take the mean of the processes' gradients; we want their sum.
                 accelerator.backward(loss * processes / counts[0].clamp(min=1))
                 nats[number] = loss.detach()
         with enough_memory(partial(OutOfMemory, step, None, None)):

@@ -7,7 +7,8 @@ from accelerate import Accelerator
 from torch import nn
 
 from nlpft.config import module_of
-from nlpft.models.load import load_model, weight_type
+from nlpft.models.load import load_model, resharded, weight_type
+from nlpft.training import zero
 from nlpft.training.distributed import prepared
 from nlpft.training.groups import describe
 from nlpft.training.loop import Count, StepLoss, StepSettings
@@ -41,8 +42,10 @@ def prepare(
 
     factors: of more weights' rates, by name. Call it before a checkpoint is loaded.
     """
+    if zero.is_zero(accelerator):
+        zero.check_method(hasattr(module_of(tuning), "hold"), regularize)
     optimizer = build_optimizer(model, optim, {**rate_factors(model, tuning), **(factors or {})})
-    model, optimizer = prepared(accelerator, model, optimizer)
+    model, optimizer = prepared(accelerator, model, optimizer, optim.max_grad_norm)
     attach(optimizer, regularize)
     return model, optimizer
 
@@ -60,7 +63,7 @@ def described(optimizer: Any, lr: float) -> str:
 
 def step_settings(model: nn.Module, cfg: Any, max_steps: int, first_step: int = 0) -> StepSettings:
     """What the steps of a run have in common, by a recipe's settings `optim`, `tuning` and `seed`. model: unwrapped."""
-    rate, hold_back = learning_rate(cfg.optim, max_steps), hold(model, cfg.tuning, max_steps)
+    rate, hold_back = learning_rate(cfg.optim, max_steps), hold(resharded(model), cfg.tuning, max_steps)
     return StepSettings(rate, cfg.optim.max_grad_norm, cfg.seed, first_step, hold_back)
 
 

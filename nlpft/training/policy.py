@@ -11,7 +11,7 @@ from nlpft.errors import ConfigError
 from nlpft.models.pretrained import resolve
 
 Policy = Literal["as_set", "auto"]
-FEW, MANY = 100, 1000  # rows; scripts/bench_heads.py --policies measures what wins where
+FEW, MANY = 50, 1000  # rows; recipes/policies.py measures what wins where: at 50 a head alone loses (docs/LOG.md)
 
 
 class Choice(NamedTuple):

@@ -24,6 +24,8 @@ def check(cfg: Any) -> None:
     for name in ("eval_every", "patience", "seed"):
         if getattr(cfg, name) < 0:
             raise ConfigError(f"{name} {getattr(cfg, name)}: must be 0 or more")
+    if cfg.preflight and not hasattr(cfg.data, "packs_per_micro_batch"):
+        raise ConfigError("preflight: tries the largest micro-batch of packs, and this recipe has none; leave it unset")
     data = module_of(cfg.data)
     data.check(cfg.data)
     optim.check(cfg.optim)

@@ -56,7 +56,9 @@ def kind_of(objective: Any) -> kinds.Name:
     module = module_of(objective)
     if not hasattr(module, "KIND"):
         known = ", ".join(name for kind in kinds.KINDS.values() for name in kind.objectives)
-        raise ConfigError(f"objective.name {objective.name}: is for heads (recipes classify, tag), not for a language model; those are {known}")
+        raise ConfigError(
+            f"objective.name {objective.name}: is for heads (recipes classify, tag), not for a language model; those are {known}"
+        )
     return module.KIND
 
 

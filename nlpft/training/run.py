@@ -27,7 +27,7 @@ from nlpft.files import write_text
 from nlpft.models.load import autocast
 from nlpft.models.sizes import by_block
 from nlpft.rundir import RunDir
-from nlpft.training import checkpoint, flops, method
+from nlpft.training import checkpoint, distributed, flops, method
 from nlpft.training.bad_steps import BadSteps, rescued
 from nlpft.training.interrupt import Interrupts
 from nlpft.training.log import RunLog
@@ -98,6 +98,7 @@ def accelerator_for(cfg: RunConfig) -> Accelerator:
     """Accelerate's view of the processes, as the launcher and `cfg` say; seeds what is drawn from here on."""
     trackers = list(cfg.trackers) or None
     accelerator = Accelerator(mixed_precision=autocast(cfg.dtype), log_with=trackers, project_dir=cfg.output_dir)
+    distributed.load_whole(accelerator)
     set_seed(cfg.seed)
     return accelerator
 

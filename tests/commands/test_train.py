@@ -165,9 +165,11 @@ def test_a_process_that_was_killed_is_named(script, capfd):
         (["--num_processes", "two"], "invalid int value: 'two'"),
         (["--config_file", "gone.yaml"], "`gone.yaml` does not exist"),
         (["--multi_gpu", "--num_processes", "1"], "at least 2 processes"),
+        (["--use_deepspeed", "--num_processes", "2"], 'DeepSpeed is not installed: pip install "nlpft[deepspeed]"'),
     ],
 )
-def test_wrong_launch_options_are_one_message(script, launcher, options, said):
+def test_wrong_launch_options_are_one_message(script, launcher, options, said, monkeypatch):
+    monkeypatch.setattr(launcher, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="^accelerate launch: .*" + re.escape(said)):
         launcher.main([*options, str(script), "user"])
 

@@ -1,5 +1,6 @@
 """Labelled rows in batches: each row once an epoch, the same step however it is cut, and batches that hold what they say."""
 
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -15,6 +16,7 @@ from nlpft.errors import ConfigError, DataError
 from nlpft.types import Layout, Task
 
 PACKED, PADDED = Layout(True, "first"), Layout(False, "first")
+MIXED = ExamplesConfig(rows_per_step=5, mixup=0.5)
 LENGTHS = [3, 9, 4, 7, 5, 3, 8, 6, 4, 5]
 ROWS = [[2, *range(5, 5 + n - 2), 3] for n in LENGTHS]
 
@@ -26,6 +28,43 @@ def data(layout=PACKED, **options):
 
 def seen(batches):
     return sorted(int(t) for b in batches for t, c in zip(b["targets"], b["counted"], strict=True) if c)
+
+
+def uneven(counts):
+    """Rows of one length, so many of each label."""
+    targets = np.repeat(np.arange(len(counts)), counts)
+    return Examples(
+        None, PACKED, table=tiny_heads.table([[2, 5, 3]] * len(targets), target=pa.array(targets, pa.int32()))
+    )
+
+
+@pytest.mark.parametrize(("sampling", "each"), [("over", 9), ("under", 2)])
+def test_sampled_epochs_have_every_label_equally_often(sampling, each):
+    rows, config = uneven([9, 4, 2]), ExamplesConfig(sampling=sampling, rows_per_step=5)
+    per_epoch = rows.steps_per_epoch(config)
+    assert per_epoch == -(-3 * each // 5)
+    steps = rows.steps(config, 0, Share())
+    for _ in range(3):
+        assert sorted(chain(*(seen(next(steps)) for _ in range(per_epoch)))) == [0] * each + [1] * each + [2] * each
+
+
+def test_undersampling_takes_other_rows_in_each_epoch_and_oversampling_all_in_each():
+    rows = uneven([9, 2])
+    under, over = ([set(rows.order(ExamplesConfig(sampling=how), 0, epoch).tolist()) for epoch in range(9)]
+                   for how in ("under", "over"))  # fmt: skip
+    assert len(set().union(*under)) > len(under[0])
+    assert over == [set(range(11))] * 9
+
+
+def test_a_sampled_run_goes_on_at_any_step_and_another_seed_draws_others():
+    rows, config = uneven([9, 4, 2]), ExamplesConfig(sampling="over", rows_per_step=4)
+    whole = [rows.order(config, 3, epoch).tolist() for epoch in range(2)]
+    assert whole == [rows.order(config, 3, epoch).tolist() for epoch in range(2)]
+    assert whole[0] != rows.order(config, 4, 0).tolist()
+    steps = rows.steps(config, 3, Share())
+    before = [seen(next(steps)) for _ in range(12)]
+    later = rows.steps(config, 3, Share(), first_step=8)
+    assert [seen(next(later)) for _ in range(4)] == before[8:]
 
 
 def test_every_row_is_seen_once_an_epoch_and_in_another_order_in_the_next():
@@ -84,6 +123,43 @@ def test_sources_name_the_rows_of_a_micro_batch():
         assert sorted(made.sources(config, 5, 2, 2, [number])) == expected
 
 
+@pytest.mark.parametrize("processes", [1, 3])
+@pytest.mark.parametrize("tokens", [1, 20, 4096])
+def test_partners_and_shares_are_the_same_however_a_step_is_cut(processes, tokens):
+    def mixes(steps):
+        found = set()
+        for batch in chain(*steps):
+            for target, partner, share, counted in zip(
+                batch["targets"].tolist(),
+                batch["partner"].tolist(),
+                batch["share"].tolist(),
+                batch["counted"],
+                strict=True,
+            ):
+                if counted:
+                    found.add((target, int(batch["targets"][partner]), share))
+        return found
+
+    whole = [mixes([step]) for step, _ in zip(data().steps(MIXED, 7, Share()), range(4), strict=False)]
+    assert [len(step) for step in whole] == [5, 5, 5, 5]
+    assert all(sum(a == b for a, b, _ in step) == 1 for step in whole)  # of five rows one is alone
+    config = replace(MIXED, tokens_per_micro_batch=tokens)
+    parts = [data().steps(config, 7, Share(p, processes)) for p in range(processes)]
+    for expected in whole:
+        assert mixes([next(part) for part in parts]) == expected
+
+
+def test_a_row_that_is_left_over_comes_last_however_long_it_is():
+    assert data().cut(np.array([0, 2, 5, 8, 1]), 4096, 1, together=2) == [[0, 2, 5, 8, 1]]
+    assert data().cut(np.array([0, 2, 5, 8, 1]), 10, 1, together=2) == [[0, 2], [5, 8], [1]]
+
+
+def test_sources_name_the_rows_of_a_mixed_micro_batch():
+    config, made = replace(MIXED, tokens_per_micro_batch=20), data()
+    for number, batch in enumerate(next(made.steps(config, 5, Share(), first_step=1))):
+        assert made.sources(config, 5, 1, 2, [number]) == [f"f:{t}" for t in batch["targets"].tolist()]
+
+
 def test_a_packed_batch_by_hand():
     batch = batch_of([[2, 7, 3], [2, 3]], Layout(True, "last", first_position=1, pad_id=0))
     assert batch["input_ids"].tolist() == [[2, 7, 3, 2, 3]]
@@ -132,6 +208,16 @@ def test_datasets_with_other_labels_are_refused(tmp_path):
     check(ExamplesConfig(train=yes_no / "train", eval=yes_no / "eval", test=yes_no / "test"))
     with pytest.raises(ConfigError, match=r"are not those of .*single_label_classification: no, yes"):
         check(ExamplesConfig(train=yes_no / "train", eval=tags / "eval"))
+
+
+def test_sampling_and_features_are_refused_for_tags(tmp_path):
+    tags = tiny_heads.tagged(tmp_path, tiny_heads.save_bert(tmp_path / "bert"))
+    for settings, said in (
+        ({"sampling": "over"}, "data.sampling over: for one label"),
+        ({"features": "once"}, "data.features"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            check(ExamplesConfig(train=tags / "train", **settings))
 
 
 def test_settings_that_no_data_could_satisfy_are_refused(tmp_path):

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from nlpft.data.example_batch import batch_of
+from nlpft.errors import ModelError
 from nlpft.models import attention, head_forward
 from nlpft.models.compute import ComputeConfig, prepare
 from nlpft.types import Layout, Task
@@ -120,3 +121,11 @@ def test_the_body_computes_as_before_once_a_batch_is_done():
     layout = head_forward.choose(model, batch_of)
     head_forward.logits(model, batch_of(ROWS, layout))
     assert "forward" not in vars(model.base_model)
+
+
+def test_masters_under_autocast_are_compared_as_what_they_are_multiplied_in(monkeypatch):
+    """Whole weights train in float32 on a GPU, and are multiplied in bfloat16: seen there, logits 0.01 apart."""
+    monkeypatch.setattr(head_forward, "distance", lambda one, other: 0.01)
+    assert head_forward.choose(made("bert"), batch_of, torch.bfloat16).packed
+    with pytest.raises(ModelError, match="depend on the other texts"):
+        head_forward.choose(made("bert"), batch_of)

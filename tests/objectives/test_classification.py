@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from nlpft.errors import ConfigError
-from nlpft.objectives.classification import Config, check, label_weights, row_losses
+from nlpft.objectives import classification
+from nlpft.objectives.classification import Config, build, check, label_weights, row_losses
 from nlpft.types import Task
 
 SCORES = torch.tensor([[2.0, -1.0, 0.5], [0.1, 0.2, 3.0], [1.0, 1.0, 1.0]])
@@ -72,3 +73,17 @@ def test_numbers_cost_their_squared_or_hubers_error():
 def test_settings_that_mean_nothing_are_refused(config, task, message):
     with pytest.raises(ConfigError, match=message):
         check(config, task)
+
+
+def test_a_mixed_row_costs_both_of_its_targets_by_their_shares(monkeypatch):
+    model = torch.nn.Linear(1, 1)
+    model.task = ONE
+    monkeypatch.setattr(classification, "logits", lambda model, batch: SCORES)
+    batch = {
+        "targets": TARGETS,
+        "counted": torch.tensor([True, True, True]),
+        "partner": torch.tensor([1, 0, 2]),
+        "share": torch.tensor([0.75, 0.75, 1.0]),
+    }
+    one, other = (F.cross_entropy(SCORES, t, reduction="none") for t in (TARGETS, torch.tensor([1, 0, 2])))
+    assert torch.allclose(build(Config(), model)(model, batch), (0.75 * one + 0.25 * other)[:2].sum() + one[2])

@@ -11,10 +11,13 @@ import tiny_heads
 from safetensors.torch import load_file
 
 from nlpft import cli, config
+from nlpft.data.labelled.convert import convert
+from nlpft.data.labelled.options import LabelOptions
+from nlpft.data.tokenizer import TextTokenizer
 from nlpft.errors import ConfigError, Interrupted
 from nlpft.evaluation import compare
 from nlpft.models import heads
-from nlpft.training import checkpoint, policy
+from nlpft.training import checkpoint, policy, preflight
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +68,89 @@ PINNED = {  # a change here is a change of what users' runs compute: say why in 
 def test_losses_are_pinned(method, tmp_path, bert, labels):
     got = losses(train(classify, tmp_path / "run", bert, labels, *METHODS[method]))
     assert got == pytest.approx(PINNED[method], rel=1e-4)
+
+
+def test_features_computed_once_change_no_loss_of_a_head(tmp_path, bert, labels):
+    found = train(classify, tmp_path / "run", bert, labels, *METHODS["head_only"], **{"data.features": "once"})
+    assert losses(found) == pytest.approx(PINNED["head_only"], rel=1e-4)
+    with pytest.raises(ConfigError, match=r"data\.features once: .* trains"):
+        train(classify, tmp_path / "full", bert, labels, **{"data.features": "once"})
+
+
+def test_mixed_texts_do_not_depend_on_how_a_step_is_cut(tmp_path, bert, labels):
+    plain = losses(train(classify, tmp_path / "plain", bert, labels))
+    mixed = {"data.mixup": 1.0}
+    whole = losses(train(classify, tmp_path / "whole", bert, labels, **mixed))
+    assert whole != pytest.approx(plain, rel=1e-3)
+    cut = losses(train(classify, tmp_path / "cut", bert, labels, **mixed, **{"data.tokens_per_micro_batch": 9}))
+    assert cut == pytest.approx(whole, rel=1e-4)
+    once = {**mixed, "data.features": "once"}
+    head, features = (
+        losses(train(classify, tmp_path / name, bert, labels, *METHODS["head_only"], **settings))
+        for name, settings in (("head", mixed), ("features", once))
+    )
+    assert features == pytest.approx(head, rel=1e-4)
+    with pytest.raises(ConfigError, match=r"data\.mixup: the model takes no rows without padding"):
+        train(classify, tmp_path / "padded", bert, labels, **mixed, **{"compute.attention": "sdpa"})
+
+
+def test_cut_mixed_words_are_learnt_and_refused_for_texts(tmp_path, bert, tags, labels):
+    plain = losses(train(tag, tmp_path / "plain", bert, tags, max_steps=3))
+    mixed = losses(
+        train(tag, tmp_path / "mixed", bert, tags, **{"max_steps": 40, "data.cut_mix": 0.7, "optim.lr": 0.01})
+    )
+    assert mixed[:3] != pytest.approx(plain, rel=1e-3)
+    assert sum(mixed[-4:]) < 0.5 * sum(mixed[:4])
+    with pytest.raises(ConfigError, match=r"data\.cut_mix: for words with tags"):
+        train(classify, tmp_path / "texts", bert, labels, **{"data.cut_mix": 0.5})
+
+
+def test_features_of_a_decoder_are_those_its_head_reads(tmp_path, tiny_folder):
+    data = tiny_heads.classified(tmp_path, tiny_folder)
+    each, once = (
+        losses(train(classify, tmp_path / how, tiny_folder, data, *METHODS["head_only"], **{"data.features": how}))
+        for how in ("each_step", "once")
+    )
+    assert once == pytest.approx(each, rel=1e-4)
+
+
+@pytest.mark.parametrize("sampling", ["over", "smote"])
+def test_a_rare_label_is_learnt_from_a_sampled_run_that_resumes_exactly(sampling, tmp_path, bert, monkeypatch):
+    pytest.importorskip("imblearn")
+    data = uneven(tmp_path, bert)
+    settings = {"data.sampling": sampling, "checkpoint.every": 3, "epochs": 1}
+    more = METHODS["head_only"]
+    whole = [
+        line for line in train(classify, tmp_path / "whole", bert, data, *more, **settings) if line["kind"] == "train"
+    ]
+    assert sum(line["targets"] for line in whole[:6]) == 30
+    save = checkpoint.save
+
+    def killed(*args, **kwargs):
+        save(*args, **kwargs)
+        raise Interrupted("killed")
+
+    monkeypatch.setattr(checkpoint, "save", killed)
+    with pytest.raises(Interrupted):
+        train(classify, tmp_path / "cut", bert, data, *more, **settings)
+    monkeypatch.undo()
+    train(classify, tmp_path / "cut", bert, data, *more, "--resume", **settings)
+    one, other = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "cut"))
+    assert all(one[name].equal(other[name]) for name in one)
+
+
+def uneven(folder, bert):
+    """A dataset folder in which one text in five is `yes`."""
+    rows = tiny_heads.texts(60)
+    kept = [row for n, row in enumerate(rows) if row[0] == "no" or n % 8 == 0]
+    named = []
+    for split in ("train", "eval"):
+        (folder / f"{split}.tsv").write_text(
+            "text\tlabel\n" + "".join(f"{t}\t{label}\n" for label, t in kept), encoding="utf-8"
+        )
+        named.append(f"{split}={folder / split}.tsv")
+    convert(named, folder / "out", TextTokenizer(bert), LabelOptions(), model=str(bert))
+    return folder / "out"
 
 
 def test_losses_of_tags_are_pinned(tmp_path, bert, tags):
@@ -164,8 +250,16 @@ def test_a_decoder_takes_a_head_too(tmp_path, tiny_folder):
     assert heads.task_of(heads.trained_head(str(tmp_path / "run/model"))).labels == ("no", "yes")
 
 
+def test_noise_on_embeddings_is_drawn_or_refused(tmp_path, bert, labels):
+    plain = losses(train(classify, tmp_path / "plain", bert, labels, max_steps=1))
+    noisy = losses(train(classify, tmp_path / "noisy", bert, labels, **{"max_steps": 1, "regularize.neftune": 50.0}))
+    assert noisy != pytest.approx(plain, rel=1e-3)
+    with pytest.raises(ConfigError, match=r"regularize\.neftune: BertForSequenceClassification"):
+        train(classify, tmp_path / "x", bert, labels, **{"regularize.neftune": 5.0, "compute.attention": "sdpa"})
+
+
 def test_a_policy_chooses_by_rows_and_says_why(bert, labels):
-    few, some, many = (policy.by_rows(rows, 6) for rows in (60, 500, 5000))
+    few, some, many = (policy.by_rows(rows, 6) for rows in (49, 50, 5000))
     assert (few.tuning.name, some.tuning.name, some.tuning.train_last, many.tuning.name) == (
         "head_only",
         "freeze",
@@ -190,3 +284,8 @@ def test_data_of_the_other_task_or_an_unknown_measure_is_refused(tmp_path, bert,
         train(classify, tmp_path / "b", bert, labels, best="acuracy")
     assert not (tmp_path / "a").exists()
     assert not (tmp_path / "b").exists()
+
+
+def test_a_trial_of_packs_is_refused_where_there_are_none():
+    with pytest.raises(ConfigError, match="preflight: tries the largest micro-batch of packs"):
+        preflight.check(classify.Config(preflight=True))

@@ -144,7 +144,7 @@ REFUSED = [
     ("masked_lm", ["--from_config", "decoder.json", "--tokenizer", "train"], ConfigError, "objective.name causal_lm"),
     ("denoising", ["--from_config", "encoder.json", "--tokenizer", "train"], ConfigError, "is an encoder; set objective.name"),
     ("denoising", ["--compute.compile", "True"], ConfigError, "compute.compile: batches of denoising differ in shape"),
-    ("classification", [], ConfigError, "objective.name classification: is not one of pretraining; those are causal_lm"),
+    ("classification", [], ConfigError, "objective.name classification: is for heads .*; those are causal_lm"),
     ("masked_lm", ["--from_config", "encoder.json"], ConfigError, "set tokenizer too"),
     ("masked_lm", ["--tokenizer", "train"], ConfigError, "set from_config"),
     ("masked_lm", ["--model", "TINY"], ConfigError, "objective.name causal_lm"),

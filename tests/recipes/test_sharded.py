@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from nlpft import config
 from nlpft.data.convert import Options, convert
 from nlpft.data.tokenizer import TextTokenizer
+from nlpft.errors import ConfigError
 from nlpft.models.load import is_sharded
 from nlpft.training import checkpoint, run
 
@@ -61,6 +62,20 @@ def words(folder, tiny_folder, dataset, *more):
              "data.eval": dataset, "max_steps": 6, "optim.lr": 0.01, "optim.warmup": 0, "checkpoint.every": 3,
              "checkpoint.keep": 9, "seed": 1}  # fmt: skip
     return [*(word for key, value in fixed.items() for word in (f"--{key}", str(value))), *more]
+
+
+def test_weights_in_parts_are_held_back_and_begin_as_whole_ones_do(tmp_path, tiny_folder, dataset):
+    """Gradual unfreezing and Adagrad keep hold of weights, which FSDP2 replaces by their parts."""
+    more = ["--tuning.name", "gradual", "--optim.name", "adagrad"]
+    [(losses, evals, _)] = processes.run(train, 1, words(tmp_path / "one", tiny_folder, dataset, *more), False)
+    got, got_evals, _ = processes.run(train, 2, words(tmp_path / "two", tiny_folder, dataset, *more))[0]
+    assert got == pytest.approx(losses, rel=1e-4)
+    assert got_evals == pytest.approx(evals, rel=1e-4)
+
+
+def test_pissa_cannot_be_saved_from_parts_and_is_refused(tmp_path, tiny_folder, dataset):
+    with pytest.raises(ConfigError, match=r"tuning\.init pissa cannot be saved from parts"):
+        processes.run(train, 2, words(tmp_path / "run", tiny_folder, dataset, "--tuning.init", "pissa"))
 
 
 @pytest.mark.parametrize("method", METHODS)

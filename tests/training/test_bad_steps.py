@@ -243,7 +243,7 @@ def test_a_lack_of_memory_saves_and_names_rows_and_remedies():
         no_memory_in(3, saved)
     assert saved == ["read 1", "read 2", "saved 2"]
     assert re.fullmatch(
-        r"step 3: out of memory; rows chats\.json:[1-4]; step 2 is saved; lower data\.packs_per_micro_batch .* and --resume",
+        r"step 3: out of memory; rows chats\.json:[1-4]; step 2 is saved; lower data\.packs_per_micro_batch, .* and --resume",
         str(error.value),
     )
     with pytest.raises(TrainingError, match=r"step 2: out of memory; .*step 1 is saved"):

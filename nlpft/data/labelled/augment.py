@@ -92,13 +92,13 @@ def cut_mix(first: Sequence[Word], second: Sequence[Word], share: float, draw: R
     Both runs end where no span is cut. Mix the targets of the two rows by that share.
     """
     size = max(1, round(share * len(first)))
-    start, end = _run(first, size, draw)
-    begin, stop = _run(second, size, draw)
+    start, end = run(first, size, draw)
+    begin, stop = run(second, size, draw)
     mixed = [*first[:start], *second[begin:stop], *first[end:]]
     return mixed, 1 - (stop - begin) / max(1, len(mixed))
 
 
-def _run(words: Sequence[Word], size: int, draw: Random) -> tuple[int, int]:
+def run(words: Sequence[Word], size: int, draw: Random) -> tuple[int, int]:
     """Where a run of `size` words or a little more begins and ends; it cuts no span."""
     start = draw.randint(0, max(0, len(words) - size))
     while start and start < len(words) and words[start].inside:

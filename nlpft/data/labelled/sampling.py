@@ -15,6 +15,8 @@ from nlpft.data.labelled.table import TAGGING
 from nlpft.data.select.keys import WORD, uniform
 from nlpft.errors import DataError
 
+Seed = int | tuple[int, ...]  # several numbers: of a run, and of its epoch
+
 
 def strata(table: pa.Table, problem_type: str, label_names: Sequence[str] = ()) -> list[tuple[Hashable, ...]]:
     """What `stratify.assign`, `folds` and `few_shot` spread evenly: each row's labels, quantile, or types of spans.
@@ -75,7 +77,7 @@ def subset(keys: Sequence[int], labels: Sequence[Sequence[Hashable]], count: int
     return np.flatnonzero(stratify.assign(keys, labels, [share, 1 - share], seed) == 0)
 
 
-def oversampled(targets: Sequence[int] | np.ndarray, seed: int = 0, share: float = 1.0) -> np.ndarray:
+def oversampled(targets: Sequence[int] | np.ndarray, seed: Seed = 0, share: float = 1.0) -> np.ndarray:
     """Numbers of rows, int64: every row, and rows of the rarer classes again until each has `share` of the largest one's rows.
 
     A class's rows come equally often, but for one time more for some.
@@ -85,14 +87,14 @@ def oversampled(targets: Sequence[int] | np.ndarray, seed: int = 0, share: float
     return _resampled(np.asarray(targets), classes, wanted, seed)
 
 
-def undersampled(targets: Sequence[int] | np.ndarray, seed: int = 0, ratio: float = 1.0) -> np.ndarray:
+def undersampled(targets: Sequence[int] | np.ndarray, seed: Seed = 0, ratio: float = 1.0) -> np.ndarray:
     """Numbers of rows, int64: of each class at most `ratio` times as many as the rarest one has, none twice."""
     classes, counts = np.unique(np.asarray(targets), return_counts=True)
     wanted = np.minimum(counts, np.floor(ratio * counts.min()).astype(np.int64))
     return _resampled(np.asarray(targets), classes, np.maximum(wanted, 1), seed)
 
 
-def _resampled(targets: np.ndarray, classes: np.ndarray, wanted: np.ndarray, seed: int) -> np.ndarray:
+def _resampled(targets: np.ndarray, classes: np.ndarray, wanted: np.ndarray, seed: Seed) -> np.ndarray:
     draw = np.random.default_rng(seed)
     out = []
     for label, count in zip(classes, wanted.tolist(), strict=True):
