@@ -117,7 +117,7 @@ def steps(data: Examples, config: ExamplesConfig, seed: int, count: int) -> Iter
     each = data.steps_per_epoch(config)
     for step in range(count):
         epoch, number = divmod(step, each)
-        order = data.order(seed, epoch)[number * config.rows_per_step :][: config.rows_per_step]
+        order = data.order(config, seed, epoch)[number * config.rows_per_step :][: config.rows_per_step]
         yield [_numbered(*part) for part in batches(data, config, order)]
 
 

@@ -10,6 +10,7 @@ from accelerate.utils import set_seed
 from nlpft.data import examples
 from nlpft.data.example_batch import batch_of
 from nlpft.data.examples import Examples
+from nlpft.errors import ConfigError
 from nlpft.models.compute import ComputeConfig, prepare
 from nlpft.models.head_forward import choose
 from nlpft.models.heads import new_head, rate_factors
@@ -32,7 +33,14 @@ class Shared(NamedTuple):
 
 
 def shared(cfg: Any) -> Shared:
-    """The model and the rows, loaded once. cfg: a recipe's settings `model`, `data`, `head`, `epochs` and `seed`."""
+    """The model and the rows, loaded once. cfg: a recipe's settings `model`, `data`, `head`, `epochs` and `seed`.
+
+    Raises ConfigError for settings by which rows would not be the same in every epoch.
+    """
+    if cfg.data.mixup or cfg.data.cut_mix or cfg.data.sampling == "smote":
+        raise ConfigError(
+            "data.mixup, data.cut_mix, data.sampling smote: trials share rows as they are; leave them unset"
+        )
     accelerator = Accelerator()
     set_seed(cfg.seed)
     model = new_head(cfg.model, "float32", examples.task(cfg.data.train), cfg.head)

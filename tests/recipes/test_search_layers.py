@@ -88,6 +88,7 @@ def test_cost_leads_to_candidates_that_train_less(tmp_path, bert, labels):
         ({"space.keep": "none"}, "empty"),
         ({"space.least_blocks": 1}, "searches keep and rates"),
         ({"data.test": "None"}, r"data\.test"),
+        ({"data.mixup": 0.5}, "rows as they are"),
     ],
 )
 def test_what_could_not_search_is_refused(more, message, tmp_path, bert, labels):

@@ -77,7 +77,7 @@ def test_remembered_blocks_are_not_computed(made):
     for block in blocks(model):
         block.attention.register_forward_hook(lambda module, inputs, output: calls.append(module))
     features = fitness.Features(model, rows, CONFIG)
-    own, batch = next(fitness.batches(rows, CONFIG, rows.order(0, 0)))
+    own, batch = next(fitness.batches(rows, CONFIG, rows.order(CONFIG, 0, 0)))
     told = features.of(1, own, batch)
     calls.clear()
     with fitness.resting(model, 1) as tell:
@@ -104,7 +104,7 @@ def test_what_rests_has_no_dropout_and_the_rest_keeps_it(made):
 def test_features_of_other_lower_blocks_are_others(made):
     model, rows = made
     features = fitness.Features(model, rows, CONFIG)
-    own, batch = next(fitness.batches(rows, CONFIG, rows.order(0, 0)))
+    own, batch = next(fitness.batches(rows, CONFIG, rows.order(CONFIG, 0, 0)))
     before = features.of(1, own, batch, "own")
     with torch.no_grad():
         blocks(model)[0].output.dense.bias[0] += 5
@@ -116,7 +116,7 @@ def test_what_was_told_serves_one_call(made):
     """So features of other rows can be computed in between."""
     model, rows = made
     features, others = (fitness.Features(model, rows, CONFIG) for _ in range(2))
-    own, batch = next(fitness.batches(rows, CONFIG, rows.order(0, 0)))
+    own, batch = next(fitness.batches(rows, CONFIG, rows.order(CONFIG, 0, 0)))
     before = others.of(1, own, batch)
     with fitness.resting(model, 1) as tell:
         tell(features.of(1, own[:1], rows.batch(own[:1])))
@@ -129,7 +129,7 @@ def test_few_features_are_kept_at_once(made, monkeypatch):
     model, rows = made
     monkeypatch.setattr(fitness, "MOST_BYTES", 1)
     features = fitness.Features(model, rows, CONFIG)
-    own, batch = next(fitness.batches(rows, CONFIG, rows.order(0, 0)))
+    own, batch = next(fitness.batches(rows, CONFIG, rows.order(CONFIG, 0, 0)))
     for first in (1, 2):
         features.of(first, own, batch)
         assert list(features.levels) == [(first, ())]
