@@ -4,7 +4,9 @@ nlpft label train=TRAIN eval=EVAL test=TEST -o DATA -m MINILM
 python scripts/bench_search.py --data DATA --model MINILM --budget 30 --runs 3
 
 Both train the same masks on the same rows for as many epochs; the search may prune, which is part of what it is for, and is
-measured without it too. On a shared machine seconds of the processors say more than those of the clock; both are shown.
+measured without it too, where the scores at the rungs say what pruning would have lost: their rank correlation with those at the
+end, and the place that the best candidate had. On a shared machine seconds of the processors say more than those of the clock;
+both are shown.
 """
 
 import argparse
@@ -16,6 +18,10 @@ import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
+import optuna
+from scipy.stats import spearmanr
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,9 +36,14 @@ class Spent(NamedTuple):
 def main() -> None:
     args = arguments()
     args.work.mkdir(parents=True, exist_ok=True)
-    data = [word for name in ("train", "eval", "test") for word in (f"--data.{name}", str(args.data / name))]
-    common = ["--model", str(args.model), *data, "--epochs", str(args.epochs)]
-    found = {"pruned": search(args, common, []), "whole": search(args, common, ["--no_prune"])}
+    data = [word for name in ("train", "eval") for word in (f"--data.{name}", str(args.data / name))]
+    fixed = {"model": args.model, "epochs": args.epochs, "data.rows_per_step": args.rows_per_step, "optim.lr": args.lr,
+             "dtype": args.dtype}  # fmt: skip
+    common = [*data, *(word for name, value in fixed.items() for word in (f"--{name}", str(value)))]
+    found = {"pruned": search(args, common, args.budget, [])}
+    found["whole"] = search(args, common, args.whole, ["--no_prune"])
+    for step, correlation, place in at_rungs(args.work / "whole/search.db"):
+        print(f"step {step}: rank correlation with the end {correlation:.2f}; the best candidate is number {place}")
     masks = json.loads((args.work / "whole/result.json").read_text())["candidates"][: args.runs]
     spent = [classify(args, common, number, point) for number, point in enumerate(masks)]
     found["classify"] = rates(Spent(*(sum(part) for part in zip(*spent, strict=True))), len(spent))
@@ -49,17 +60,36 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, required=True, help="folder of `nlpft label` with train, eval and test")
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("runs/bench_search"))
-    parser.add_argument("--budget", type=int, default=30, help="candidates of the search")
+    parser.add_argument("--budget", type=int, default=30, help="candidates of the search that prunes")
+    parser.add_argument("--whole", type=int, default=15, help="candidates of the search that does not")
     parser.add_argument("--runs", type=int, default=3, help="runs of classify.py")
-    parser.add_argument("--epochs", type=float, default=2.0)
+    parser.add_argument("--epochs", type=float, default=3.0)
+    parser.add_argument("--rows_per_step", type=int, default=16)
+    parser.add_argument("--lr", type=float, default=2e-4)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--more", nargs="*", default=[], help="of the search: name=value")
     return parser.parse_args()
 
 
-def search(args: argparse.Namespace, common: list[str], more: list[str]) -> dict[str, float]:
+def search(args: argparse.Namespace, common: list[str], budget: int, more: list[str]) -> dict[str, float]:
     """Trials an hour of a search, its start included, its final trainings not."""
     folder = args.work / ("whole" if more else "pruned")
-    words = [*common, "--output_dir", str(folder), "--budget", str(args.budget), "--retrain", "0", *more]
-    return rates(timed("search_layers", words), args.budget)
+    own = [word for pair in args.more for word in (f"--{pair.partition('=')[0]}", pair.partition("=")[2])]
+    fixed = ["--data.test", str(args.data / "test"), "--output_dir", str(folder), "--budget", str(budget)]
+    return rates(timed("search_layers", [*common, *fixed, "--retrain", "0", *own, *more]), budget)
+
+
+def at_rungs(database: Path) -> list[tuple[int, float, int]]:
+    """For each rung of a search without pruning: its step, the rank correlation of its scores with those at the end, and which
+    place there (from 1) the candidate had that was best in the end."""
+    study = optuna.load_study(study_name=None, storage=f"sqlite:///{database.absolute()}")
+    done = [t for t in study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)) if t.intermediate_values]
+    ends = np.array([t.value for t in done])
+    found = []
+    for step in sorted(done[0].intermediate_values)[:-1]:
+        scores = np.array([t.intermediate_values[step] for t in done])
+        found.append((step, float(spearmanr(scores, ends).statistic), 1 + int((scores < scores[ends.argmin()]).sum())))
+    return found
 
 
 def classify(args: argparse.Namespace, common: list[str], number: int, point: dict[str, Any]) -> Spent:

@@ -126,12 +126,15 @@ def all_batches(data: Examples, config: ExamplesConfig) -> Iterator[Batch]:
     return (_numbered(*part) for part in batches(data, config, np.arange(len(data))))
 
 
-def read_by(step_loss: StepLoss, features: Features, first: int, tell: Tell) -> StepLoss:
-    """`step_loss` for batches with `rows`, of a model whose first blocks are told what they give for them. tell: of `resting`."""
+def read_by(step_loss: StepLoss, features: Features, first: int, tell: Tell, origin: Hashable = ()) -> StepLoss:
+    """`step_loss` for batches with `rows`, of a model whose first blocks are told what they give for them.
+
+    tell: of `resting`. origin: of `Features.of`.
+    """
 
     def told(model: nn.Module, batch: Batch) -> Tensor:
         own = {name: value for name, value in batch.items() if name != "rows"}
-        tell(features.of(first, batch["rows"].tolist(), own))
+        tell(features.of(first, batch["rows"].tolist(), own, origin))
         return step_loss(model, own)
 
     return told

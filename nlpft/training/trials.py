@@ -1,10 +1,10 @@
 """A candidate's training as a cheap trial: all share model, rows and features of frozen blocks (nlpft/search/fitness.py)."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 
 from nlpft.data import examples
@@ -14,7 +14,7 @@ from nlpft.errors import ConfigError
 from nlpft.models.compute import ComputeConfig, prepare
 from nlpft.models.head_forward import choose
 from nlpft.models.heads import new_head, rate_factors
-from nlpft.models.load import context, weight_type
+from nlpft.models.load import autocast, context, weight_type
 from nlpft.search import candidate, fitness
 from nlpft.training import method
 from nlpft.training.loop import StepReport, StepSettings, evaluate_loss, train_steps
@@ -30,27 +30,38 @@ class Shared(NamedTuple):
     rows: dict[str, Examples]  # train, eval, test
     features: dict[str, fitness.Features]
     steps: int  # of a whole training
+    source: Any = None  # the model that blocks are transplanted from
 
 
-def shared(cfg: Any) -> Shared:
+def shared(cfg: Any, dtype: str = "float32", source: str = "") -> Shared:
     """The model and the rows, loaded once. cfg: a recipe's settings `model`, `data`, `head`, `epochs` and `seed`.
 
+    dtype: of the products; weights are float32 whatever it is. source: the model that blocks may be transplanted from.
     Raises ConfigError for settings by which rows would not be the same in every epoch.
     """
     if cfg.data.mixup or cfg.data.cut_mix or cfg.data.sampling == "smote":
         raise ConfigError(
             "data.mixup, data.cut_mix, data.sampling smote: trials share rows as they are; leave them unset"
         )
-    accelerator = Accelerator()
+    if PartialState().num_processes > 1:
+        raise ConfigError(
+            "a trial takes one process: start it by nlpft train --num_processes 1, with --workers N to use several"
+        )
+    accelerator = Accelerator(mixed_precision=autocast(dtype))
+    task = examples.task(cfg.data.train)
+    giver = new_head(source, "float32", task, cfg.head).to(accelerator.device) if source else None
     set_seed(cfg.seed)
-    model = new_head(cfg.model, "float32", examples.task(cfg.data.train), cfg.head)
-    model = prepare(model, ComputeConfig(compile=False), accelerator.device, weight_type("float32"))
-    layout, most = choose(model, batch_of), context(model)
+    model = new_head(cfg.model, "float32", task, cfg.head)
+    if giver is not None and not candidate.fits(model, giver):
+        raise ConfigError(f"source {source}: its blocks are not of the shape of {cfg.model}'s; take a sibling")
+    model = prepare(model, ComputeConfig(compile=False), accelerator.device, weight_type(dtype))
+    model = accelerator.prepare_model(model)
+    layout, most = choose(model, batch_of, weight_type(dtype)), context(model)
     folders = {name: getattr(cfg.data, name) for name in ("train", "eval", "test")}
     rows = {name: Examples(folder, layout, most) for name, folder in folders.items() if folder is not None}
     features = {name: fitness.Features(model, data, cfg.data) for name, data in rows.items()}
     steps = max(1, round(cfg.epochs * rows["train"].steps_per_epoch(cfg.data)))
-    return Shared(accelerator, model, fitness.Pretrained(model), rows, features, steps)
+    return Shared(accelerator, model, fitness.Pretrained(model), rows, features, steps, giver)
 
 
 @contextmanager
@@ -63,14 +74,18 @@ def fitting(
     """
     model, rows = common.model, common.rows
     common.weights.restore(model)
+    if common.source is not None:
+        candidate.transplant(model, common.source, point)
     candidate.train(model, point)
-    first = fitness.first_trained(model)
-    factors = candidate.rate_factors(model, point)
-    optimizer = build_optimizer(model, cfg.optim, {**factors, **rate_factors(model, cfg.head)})
-    loss, count = method.score(cfg.objective, model)
-    settings = StepSettings(learning_rate(cfg.optim, common.steps), cfg.optim.max_grad_norm, seed)
-    with fitness.resting(model, first) as tell:
-        read = {name: fitness.read_by(loss, own, first, tell) for name, own in common.features.items()}
+    with candidate.shortened(model, point), candidate.adapted(model, point, seed), ExitStack() as stack:
+        first = fitness.first_trained(model)
+        origin = candidate.taken_below(point, first)
+        factors = {**candidate.rate_factors(model, point), **rate_factors(model, cfg.head)}
+        optimizer = build_optimizer(model, cfg.optim, factors)
+        loss, count = method.score(cfg.objective, model)
+        settings = StepSettings(learning_rate(cfg.optim, common.steps), cfg.optim.max_grad_norm, seed)
+        tell = stack.enter_context(fitness.resting(model, first))
+        read = {name: fitness.read_by(loss, own, first, tell, origin) for name, own in common.features.items()}
         steps = fitness.steps(rows["train"], cfg.data, seed, common.steps)
 
         def evaluate() -> float:

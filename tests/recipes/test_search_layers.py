@@ -86,7 +86,8 @@ def test_cost_leads_to_candidates_that_train_less(tmp_path, bert, labels):
     [
         ({"search.name": "genetic", "budget": 5}, "at least 12"),
         ({"space.keep": "none"}, "empty"),
-        ({"space.least_blocks": 1}, "searches keep and rates"),
+        ({"source": "elsewhere"}, "give both, or neither"),
+        ({"workers": 0}, "workers 0: at least 1"),
         ({"data.test": "None"}, r"data\.test"),
         ({"data.mixup": 0.5}, "rows as they are"),
     ],
