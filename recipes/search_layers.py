@@ -43,9 +43,11 @@ class Config:
     workers: int = 1
     """Processes that search together; on GPUs one for each."""
     prune: bool = True
-    """Whether the worse two thirds of the candidates end at a ninth, and at a third, of their steps (successive halving)."""
-    least_steps: int = 10
-    """Steps that every candidate has before it may end."""
+    """Whether the worse two thirds of the candidates end at a 27th, a ninth, and a third of their steps (successive halving)."""
+    least_steps: int = 5
+    """Steps that every candidate has before it may end; 16 or more with probe 0, as a new head is noise at first."""
+    probe: int = 3
+    """Epochs in which the head alone learns, once for all candidates, on remembered features; 0: each begins with a new head."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Type of the products; auto: float32 on the CPU, bfloat16 on a GPU. The weights are float32."""
     cost: float = 0.0
@@ -65,8 +67,7 @@ class Config:
 def main(cfg: Config) -> dict[str, Any]:
     """Search as `cfg` says, train the winner anew; returns what result.json holds."""
     check(cfg)
-    common = shared(cfg, cfg.dtype, cfg.source)
-    searched, space = opened(cfg, common)
+    common, searched, space = opened(cfg)
     study.keep_settings(cfg, ("budget", "retrain", "output_dir", "workers"))
     if cfg.workers > 1:
         workers.together(work, [cfg], cfg.workers)
@@ -83,24 +84,27 @@ def main(cfg: Config) -> dict[str, Any]:
     return result
 
 
-def opened(cfg: Config, common: Shared) -> tuple[optuna.Study, Any]:
-    """The study, and its space."""
+def opened(cfg: Config) -> tuple[Shared, optuna.Study, Any]:
+    """What trials share, the study, and its space."""
+    common = shared(cfg, cfg.dtype, cfg.source, cfg.probe)
     module, space = module_of(cfg.search), space_of(cfg.space, len(blocks(common.model)))
     study.check(space, cfg.budget, module.least(cfg.search))
     sampler = module.build(cfg.search, cfg.seed, cfg.budget, space)
-    pruner = rungs.pruner(rungs.rungs(common.steps, cfg.least_steps)) if cfg.prune else None
-    return study.open_study(cfg.output_dir / "search.db", space, sampler, pruner), space
+    pruner = rungs.pruner(rungs.rungs(common.steps, cfg.least_steps, below=3)) if cfg.prune else None
+    return common, study.open_study(cfg.output_dir / "search.db", space, sampler, pruner), space
 
 
 def work(cfg: Config) -> None:
     """What a worker does."""
-    common = shared(cfg, cfg.dtype, cfg.source)
-    search(cfg, common, *opened(cfg, common))
+    search(cfg, *opened(cfg))
 
 
 def search(cfg: Config, common: Shared, searched: optuna.Study, space: Any) -> study.Found:
     """Score candidates until the budget is spent."""
-    places, whole = rungs.rungs(common.steps, cfg.least_steps), sum(p.numel() for p in common.model.parameters())
+    places, whole = (
+        rungs.rungs(common.steps, cfg.least_steps, below=3),
+        sum(p.numel() for p in common.model.parameters()),
+    )
 
     def score(trial: optuna.Trial, point: dict[str, Any]) -> float:
         loss = float("inf")
@@ -123,9 +127,7 @@ def check(cfg: Config) -> None:
     """Raise UserError for what could not search."""
     examples.check(cfg.data)
     if cfg.data.eval is None or cfg.data.test is None:
-        raise ConfigError(
-            "data.eval and data.test: the search is led by the one, the winner judged by the other; give both"
-        )
+        raise ConfigError("data.eval and data.test: one leads the search, the other judges the winner; give both")
     if cfg.space.transplant != bool(cfg.source):
         raise ConfigError("space.transplant and source: blocks are taken from that model; give both, or neither")
     workers.check(cfg.workers)

@@ -41,12 +41,15 @@ def main() -> None:
              "dtype": args.dtype}  # fmt: skip
     common = [*data, *(word for name, value in fixed.items() for word in (f"--{name}", str(value)))]
     found = {"pruned": search(args, common, args.budget, [])}
-    found["whole"] = search(args, common, args.whole, ["--no_prune"])
-    for step, correlation, place in at_rungs(args.work / "whole/search.db"):
-        print(f"step {step}: rank correlation with the end {correlation:.2f}; the best candidate is number {place}")
-    masks = json.loads((args.work / "whole/result.json").read_text())["candidates"][: args.runs]
+    print("pruned", found["pruned"], flush=True)
+    masks = [trial.params for trial in trials(args.work / "pruned/search.db")[: args.runs]]  # drawn at random
     spent = [classify(args, common, number, point) for number, point in enumerate(masks)]
     found["classify"] = rates(Spent(*(sum(part) for part in zip(*spent, strict=True))), len(spent))
+    print("classify", found["classify"], flush=True)
+    if args.whole:
+        found["whole"] = search(args, common, args.whole, ["--no_prune"])
+        for step, correlation, place in at_rungs(trials(args.work / "whole/search.db")):
+            print(f"step {step}: rank correlation with the end {correlation:.2f}; the best candidate is number {place}")
     for name, one in found.items():
         times = one["per_cpu_hour"] / found["classify"]["per_cpu_hour"]
         print(
@@ -61,7 +64,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--work", type=Path, default=Path("runs/bench_search"))
     parser.add_argument("--budget", type=int, default=30, help="candidates of the search that prunes")
-    parser.add_argument("--whole", type=int, default=15, help="candidates of the search that does not")
+    parser.add_argument("--whole", type=int, default=15, help="candidates of the search that does not; 0: none")
     parser.add_argument("--runs", type=int, default=3, help="runs of classify.py")
     parser.add_argument("--epochs", type=float, default=3.0)
     parser.add_argument("--rows_per_step", type=int, default=16)
@@ -79,17 +82,22 @@ def search(args: argparse.Namespace, common: list[str], budget: int, more: list[
     return rates(timed("search_layers", [*common, *fixed, "--retrain", "0", *own, *more]), budget)
 
 
-def at_rungs(database: Path) -> list[tuple[int, float, int]]:
+def trials(database: Path) -> list[optuna.trial.FrozenTrial]:
+    """What a search scored, in the order in which it was drawn; copies left out."""
+    study = optuna.load_study(study_name="search", storage=f"sqlite:///{database.absolute()}")
+    return [trial for trial in study.trials if trial.intermediate_values]
+
+
+def at_rungs(found: list[optuna.trial.FrozenTrial]) -> list[tuple[int, float, int]]:
     """For each rung of a search without pruning: its step, the rank correlation of its scores with those at the end, and which
     place there (from 1) the candidate had that was best in the end."""
-    study = optuna.load_study(study_name=None, storage=f"sqlite:///{database.absolute()}")
-    done = [t for t in study.get_trials(states=(optuna.trial.TrialState.COMPLETE,)) if t.intermediate_values]
+    done = [trial for trial in found if trial.state == optuna.trial.TrialState.COMPLETE]
     ends = np.array([t.value for t in done])
-    found = []
+    places = []
     for step in sorted(done[0].intermediate_values)[:-1]:
         scores = np.array([t.intermediate_values[step] for t in done])
-        found.append((step, float(spearmanr(scores, ends).statistic), 1 + int((scores < scores[ends.argmin()]).sum())))
-    return found
+        places.append((step, float(spearmanr(scores, ends).statistic), 1 + int((scores < scores[ends.argmin()]).sum())))
+    return places
 
 
 def classify(args: argparse.Namespace, common: list[str], number: int, point: dict[str, Any]) -> Spent:

@@ -33,10 +33,12 @@ class Shared(NamedTuple):
     source: Any = None  # the model that blocks are transplanted from
 
 
-def shared(cfg: Any, dtype: str = "float32", source: str = "") -> Shared:
+def shared(cfg: Any, dtype: str = "float32", source: str = "", probe: int = 0) -> Shared:
     """The model and the rows, loaded once. cfg: a recipe's settings `model`, `data`, `head`, `epochs` and `seed`.
 
     dtype: of the products; weights are float32 whatever it is. source: the model that blocks may be transplanted from.
+    probe: epochs in which the head alone learns before all trials, on remembered features (Kumar et al. 2022): a new head's noise
+    would hide for a long time what a candidate is worth.
     Raises ConfigError for settings by which rows would not be the same in every epoch.
     """
     if cfg.data.mixup or cfg.data.cut_mix or cfg.data.sampling == "smote":
@@ -61,7 +63,17 @@ def shared(cfg: Any, dtype: str = "float32", source: str = "") -> Shared:
     rows = {name: Examples(folder, layout, most) for name, folder in folders.items() if folder is not None}
     features = {name: fitness.Features(model, data, cfg.data) for name, data in rows.items()}
     steps = max(1, round(cfg.epochs * rows["train"].steps_per_epoch(cfg.data)))
-    return Shared(accelerator, model, fitness.Pretrained(model), rows, features, steps, giver)
+    common = Shared(accelerator, model, fitness.Pretrained(model), rows, features, steps, giver)
+    return _probed(cfg, common, probe) if probe else common
+
+
+def _probed(cfg: Any, common: Shared, epochs: int) -> Shared:
+    """`common` with a head that has learnt."""
+    steps = epochs * common.rows["train"].steps_per_epoch(cfg.data)
+    with fitting(cfg, common._replace(steps=steps), {}, cfg.seed) as (reports, _):
+        for _report in reports:
+            pass
+    return common._replace(weights=fitness.Pretrained(common.model))
 
 
 @contextmanager

@@ -37,7 +37,11 @@ def searched(bert, labels, run, *more, **settings) -> dict:
 def test_a_candidate_scores_what_a_run_of_classify_scores(tmp_path, bert, labels):
     """Of a model without dropout, which rests where it is frozen; every mask of two blocks and the embeddings."""
     result = searched(
-        bert, labels, tmp_path / "search", "--no_prune", **{"search.name": "grid", "budget": 8, "retrain": 0}
+        bert,
+        labels,
+        tmp_path / "search",
+        "--no_prune",
+        **{"search.name": "grid", "budget": 8, "retrain": 0, "probe": 0},
     )
     assert len(result["candidates"]) == 8
     for one in result["candidates"]:

