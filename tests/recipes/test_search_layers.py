@@ -86,6 +86,23 @@ def test_cost_leads_to_candidates_that_train_less(tmp_path, bert, labels):
 
 
 @pytest.mark.parametrize(
+    "space",
+    [
+        ("--space.keep", "none", "--space.ranks", "0", "4", "--space.rank_parts"),
+        ("--space.keep", "trained", "--space.least_blocks", "1", "--space.rates", "4"),
+        ("--space.keep", "trained", "--space.transplant", "--source", "SOURCE"),
+        ("--space.keep", "parts", "--workers", "2"),
+    ],
+)
+def test_all_dimensions_are_searched(space, tmp_path, bert, labels):
+    tiny_heads.make_bert(seed=1).save_pretrained(tmp_path / "source")
+    more = [str(tmp_path / "source") if word == "SOURCE" else word for word in space]
+    result = searched(bert, labels, tmp_path / "run", "--no_prune", *more, budget=3, retrain=0)
+    assert result["scored"] in (3, 4)
+    assert len({one["loss"] for one in result["candidates"]}) > 1
+
+
+@pytest.mark.parametrize(
     ("more", "message"),
     [
         ({"search.name": "genetic", "budget": 5}, "at least 12"),
