@@ -19,8 +19,8 @@ KINDS = {
     "tuning": "which weights train: nlpft train RECIPE --tuning.name NAME",
     "objectives": "what is learnt: nlpft train RECIPE --objective.name NAME",
     "metrics": "of classification, tagging and generation",
+    "samplers": "how a search picks candidates: nlpft train search_layers --search.name NAME",
     "serving": "where a finished model goes: nlpft export --to NAME",
-    "samplers": "how settings and layers are searched for",
     "commands": "nlpft NAME --help",
 }
 
@@ -28,7 +28,7 @@ KINDS = {
 @dataclass(frozen=True)
 class Config:
     kind: tyro.conf.Positional[str | None] = None
-    """Only these: recipes, configs, formats, templates, tuning, objectives, metrics, serving, samplers or commands."""
+    """Only these: recipes, configs, formats, templates, tuning, objectives, metrics, samplers, serving or commands."""
 
 
 def run(config: Config) -> int:

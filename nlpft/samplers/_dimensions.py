@@ -50,9 +50,12 @@ def key(space: Space, point: Point) -> tuple[Any, ...]:
 
 
 def energy(study: Study, trial: FrozenTrial) -> float:
-    """What is to become least: the value of a completed trial, its negative where the study maximises."""
-    assert trial.value is not None, "only completed trials have an energy"
-    return -trial.value if study.direction == StudyDirection.MAXIMIZE else trial.value
+    """What is to become least: a trial's value, its negative where the study maximises; if pruned, its last report."""
+    step = trial.last_step
+    value = trial.value if step is None or trial.value is not None else trial.intermediate_values[step]
+    if value is None or math.isnan(value):  # pruned before it reported anything
+        return math.inf
+    return -value if study.direction == StudyDirection.MAXIMIZE else value
 
 
 def finished(study: Study, space: Space, *states: TrialState) -> list[FrozenTrial]:

@@ -18,6 +18,7 @@ from nlpft.samplers import _dimensions as dimensions
 from nlpft.samplers._dimensions import Point, Space, energy, generator
 from nlpft.samplers._population import CROSS, SELECT, adaptive_rate, crossed, mutated
 
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 TRIES = 20  # children that were scored before are thrown away so often
 
 
@@ -81,6 +82,24 @@ class Genetic(BaseGASampler):
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> Space:
         return dimensions.in_order(self.spaces.calculate(study))
 
+    def get_trial_generation(self, study: Study, trial: FrozenTrial) -> int:
+        """The generation that is not full yet. Optuna's own counts completed trials only, and would wait for those pruned."""
+        marked = trial.system_attrs.get(self._get_generation_key())
+        if marked is not None:
+            return int(marked)
+        ages = [self.age(one) for one in study.get_trials(deepcopy=False, states=ENDED)]
+        latest = max([0, *ages])
+        generation = latest + (ages.count(latest) >= self.config.population)
+        study._storage.set_trial_system_attr(trial._trial_id, self._get_generation_key(), generation)
+        return generation
+
+    def get_population(self, study: Study, generation: int) -> list[FrozenTrial]:
+        return [one for one in study.get_trials(deepcopy=False, states=ENDED) if self.age(one) == generation]
+
+    def age(self, trial: FrozenTrial) -> int:
+        """The generation of a trial; -1 where it has none, as another sampler proposed it."""
+        return int(trial.system_attrs.get(self._get_generation_key(), -1))
+
     def select_parent(self, study: Study, generation: int) -> list[FrozenTrial]:
         """Who may have children in `generation`: the one before it, and the best of its own parents."""
         older = self.get_parent_population(study, generation - 1)
@@ -93,8 +112,8 @@ class Genetic(BaseGASampler):
         fitting = [parent for parent in parents if search_space.keys() <= parent.params.keys()]
         if not fitting or not search_space:
             return {}
-        energies, rng = np.array([energy(study, parent) for parent in fitting]), generator(self.seed, trial)
-        old = dimensions.finished(study, search_space, TrialState.COMPLETE, TrialState.PRUNED)
+        energies, rng = _finite([energy(study, parent) for parent in fitting]), generator(self.seed, trial)
+        old = dimensions.finished(study, search_space, *ENDED)
         known = {dimensions.key(search_space, one.params) for one in old}
         for _ in range(TRIES):
             child = self.child(search_space, [parent.params for parent in fitting], energies, rng)
@@ -118,3 +137,10 @@ class Genetic(BaseGASampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         return dimensions.draw(param_distribution, generator(self.seed, trial, param_name))
+
+
+def _finite(energies: list[float]) -> np.ndarray:
+    """[parents] energies; what was pruned without a report is as bad as the worst."""
+    found = np.array(energies)
+    known = found[np.isfinite(found)]
+    return np.where(np.isfinite(found), found, known.max() if len(known) else 0.0)

@@ -5,6 +5,7 @@ from typing import Literal
 
 from optuna.samplers import BaseSampler, RandomSampler
 
+from nlpft.samplers._by_trial import ByTrial
 from nlpft.samplers._dimensions import Space
 
 
@@ -14,7 +15,7 @@ class Config:
 
 
 def build(config: Config, seed: int, budget: int, space: Space) -> BaseSampler:
-    return RandomSampler(seed)
+    return ByTrial(RandomSampler, seed)
 
 
 def least(config: Config) -> int:

@@ -6,6 +6,7 @@ from typing import Literal
 from optuna.samplers import BaseSampler, TPESampler
 
 from nlpft.samplers import _dimensions as dimensions
+from nlpft.samplers._by_trial import ByTrial
 from nlpft.samplers._dimensions import Space
 
 
@@ -21,7 +22,17 @@ class Config:
 def build(config: Config, seed: int, budget: int, space: Space) -> BaseSampler:
     dimensions.check({"startup": (config.startup >= 1, "at least 1")}, config)
     # constant_liar: candidates that other workers have in hand count as bad ones, so that none is proposed twice
-    return TPESampler(n_startup_trials=config.startup, multivariate=config.multivariate, constant_liar=True, seed=seed)
+
+    def make(own: int) -> BaseSampler:
+        return TPESampler(
+            n_startup_trials=config.startup,
+            multivariate=config.multivariate,
+            constant_liar=True,
+            warn_independent_sampling=False,
+            seed=own,
+        )
+
+    return ByTrial(make, seed)
 
 
 def least(config: Config) -> int:

@@ -1,4 +1,4 @@
-"""A candidate of nlpft.search.space put into a model: what trains, at which rates, which blocks there are, and whose they are."""
+"""A candidate of nlpft.search.space in a model: what trains, at which rates and ranks, which blocks there are, and whose."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,13 +49,45 @@ def rank_pattern(model: nn.Module, point: Point) -> tuple[list[str], dict[str, i
     stack = blocks(model)
     prefix = next(name for name, module in model.named_modules() if module is stack)
     ranks = {
-        f"{prefix}.{number}.{name}": int(point.get(f"rank.{number:02}", 0))
+        f"{prefix}.{number}.{name}": _rank(point, number, name)
         for number, block in enumerate(stack)
         for name, module in block.named_modules()
         if isinstance(module, nn.Linear)
     }
     ranks = {name: rank for name, rank in ranks.items() if rank}
     return list(ranks), ranks
+
+
+def _rank(point: Point, number: int, name: str) -> int:
+    part = "attention" if _in_attention(name) else "mlp"
+    names = (f"rank.{number:02}.{part}", f"rank.{number:02}")
+    return next((int(point[name]) for name in names if name in point), 0)
+
+
+@contextmanager
+def adapted(model: nn.Module, point: Point, seed: int) -> Iterator[nn.Module]:
+    """Within it the blocks that have a rank get LoRA's updates, scaled by 2, which train beside what did before.
+
+    seed: of the first values.
+    """
+    targets, ranks = rank_pattern(model, point)
+    if not targets:
+        yield model
+        return
+    from peft import LoraConfig, LoraModel  # 5 s of import that other candidates do not need
+
+    before = [weight for weight in model.parameters() if weight.requires_grad]
+    torch.manual_seed(seed)
+    scales = {name: 2 * rank for name, rank in ranks.items()}
+    config = LoraConfig(target_modules=targets, rank_pattern=ranks, alpha_pattern=scales)
+    wrapper = LoraModel(model, config, "default")
+    del model.peft_config  # by which other files tell a model that is wrapped as a whole
+    for weight in before:
+        weight.requires_grad_(True)
+    try:
+        yield model
+    finally:
+        wrapper.unload()
 
 
 @contextmanager
@@ -92,6 +124,17 @@ def transplant(model: nn.Module, source: nn.Module, point: Point) -> nn.Module:
             )
         block.load_state_dict(theirs[number].state_dict())
     return model
+
+
+def fits(model: nn.Module, source: nn.Module) -> bool:
+    """Whether the weights of each block of `source` can be put into the same block of `model`."""
+    own, theirs = blocks(model), blocks(source)
+    return len(own) == len(theirs) and all(_shapes(a) == _shapes(b) for a, b in zip(own, theirs, strict=True))
+
+
+def taken_below(point: Point, first: int) -> tuple[int, ...]:
+    """Numbers of the blocks below `first` that come from the source model."""
+    return tuple(number for number in range(first) if point.get(f"transplant.{number:02}"))
 
 
 def trained_numbers(model: nn.Module) -> int:

@@ -3,7 +3,7 @@
 keep.03               1: block 3 (from 0) keeps its pretrained weights fixed; 0: they train. keep.embeddings likewise
 keep.03.attention     the same for a part of a block: attention, mlp, norms
 rate.03               factor of the learning rate of a block's weights that train
-rank.03               rank of LoRA's updates in a block; 0: none
+rank.03               rank of LoRA's updates in a block; 0: none. rank.03.attention likewise, of a part
 blocks                how many of the blocks are kept at all, from below; the others are left out of the network
 transplant.03         1: the block's weights are taken from the source model; 0: they stay
 """
@@ -22,14 +22,17 @@ BITS = (0, 1)
 
 @dataclass(frozen=True)
 class SpaceConfig:
-    keep: Literal["none", "blocks", "parts"] = "blocks"
-    """What has a bit of its own that says whether it stays as it was pretrained: each block, or its attention, MLP and norms."""
+    keep: Literal["none", "trained", "blocks", "parts"] = "blocks"
+    """What has a bit of its own that says whether it stays as it was pretrained: each block, or its attention, MLP and norms.
+    none: no bits, all stays (for ranks). trained: no bits, all blocks train (for least_blocks, transplant, rates)."""
     embeddings: bool = True
     """Whether the embeddings have a bit too; else they are kept."""
     rates: float = 1.0
     """Highest factor of a block's learning rate, and one over it is the lowest; 1: all blocks have one rate."""
     ranks: tuple[int, ...] = ()
     """Ranks of LoRA's updates that a block may have, 0 among them for none; in place of `keep`."""
+    rank_parts: bool = False
+    """Whether attention and MLP of a block have ranks of their own: which modules are targets is then searched too."""
     least_blocks: int = 0
     """Least number of blocks that are kept in the network; 0: all are."""
     transplant: bool = False
@@ -42,7 +45,9 @@ def space_of(config: SpaceConfig, blocks: int) -> Space:
     places = [f"{number:02}" for number in range(blocks)]
     found: Space = {}
     if config.ranks:
-        found |= {f"rank.{place}": CategoricalDistribution(config.ranks) for place in places}
+        targets = [f".{part}" for part in PARTS[:2]] if config.rank_parts else [""]
+        names = [f"rank.{place}{target}" for place in places for target in targets]
+        found |= {name: CategoricalDistribution(config.ranks) for name in names}
     else:
         found |= _masks(config, places)
     if config.rates != 1:
@@ -72,9 +77,20 @@ def mask(point: Point) -> str:
     return "".join(str(point[name]) for name in sorted(point) if name.startswith("keep."))
 
 
+def described(point: Point) -> str:
+    """A candidate in one line: its mask, then what else it says."""
+    others = [
+        f"{name}={value:.3g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in sorted(point.items())
+        if not name.startswith("keep.")
+    ]
+    return " ".join([mask(point), *others]).strip()
+
+
 def _masks(config: SpaceConfig, places: list[str]) -> Space:
     if config.keep == "none":
         return {}
-    parts = [""] if config.keep == "blocks" else [f".{part}" for part in PARTS]
+    parts = [f".{part}" for part in PARTS] if config.keep == "parts" else [""]
     names = [f"keep.{place}{part}" for place in places for part in parts]
-    return {name: CategoricalDistribution(BITS) for name in [*names, *["keep.embeddings"] * config.embeddings]}
+    bits = CategoricalDistribution(BITS[:1] if config.keep == "trained" else BITS)
+    return dict.fromkeys([*names, *(["keep.embeddings"] * config.embeddings)], bits)

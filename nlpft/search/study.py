@@ -7,7 +7,7 @@ run(study, space, score, budget)       # score(trial, point) -> the value; small
 import json
 import math
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -20,8 +20,12 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from nlpft import config
 from nlpft.errors import ConfigError, Interrupted, TrainingError
+from nlpft.files import write_text
 from nlpft.samplers._dimensions import Point, Space, key
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)  # what a search says is up to who runs it
 
 NAME = "search"  # of the one study in a file
 SPACE, COPY, CAUSE = "space", "copy_of", "cause"  # attributes of a study, and of its trials
@@ -83,6 +87,18 @@ def open_study(
         raise ConfigError(f"{path}: cannot be opened as a study ({error}); name another file") from error
     _claim(study, space, path, direction)
     return study
+
+
+def keep_settings(settings: Any, free: Sequence[str]) -> None:
+    """Write a recipe's settings beside the study, into config.yaml of its output_dir.
+
+    Raises ConfigError where the study was begun with others, but for those whose key begins with one of `free`.
+    """
+    file = settings.output_dir / "config.yaml"
+    if file.exists():
+        config.check_same(config.load(type(settings), file), settings, free)
+    else:
+        write_text(file, config.dump(settings))
 
 
 class Seen:

@@ -34,6 +34,7 @@ from nlpft.training.log import RunLog
 from nlpft.training.loop import Count, OneLate, StepLoss, StepSettings, is_due, train_steps
 from nlpft.training.settings import RunConfig
 from nlpft.training.stopping import Best
+from nlpft.training.watching import tell
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,10 @@ class Run:
 
         low: what the best step has least of, where that is not the loss.
         """
-        self.best.update(step, loss if low is None else low)
+        low = loss if low is None else low
+        self.best.update(step, low)
         self.log.evaluation(step, loss, targets, self.best.step == step, **more)
+        tell(step, self.max_steps, low)
 
     def save(self, step: int) -> None:
         state = {"step": step, "best": self.best.state()}

@@ -155,7 +155,7 @@ def test_a_walk_estimates_the_temperature_and_then_the_chain_goes_back_to_its_be
     assert state.temperature == pytest.approx((2 + 8) / 2 / math.log(2))
 
 
-@pytest.mark.parametrize("name", ["genetic", "annealing", "hybrid"])
+@pytest.mark.parametrize("name", ["genetic", "annealing", "hybrid", "random", "tpe"])
 def test_a_search_that_is_cut_and_goes_on_proposes_what_it_would_have(name, tmp_path):
     space = landscapes.bits(12)
 

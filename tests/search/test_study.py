@@ -159,3 +159,21 @@ def test_a_space_has_so_many_points():
     assert size(space) == 9
     assert size({**space, "c": FloatDistribution(0, 1, step=0.25)}) == 45
     assert size({**space, "c": FloatDistribution(0, 1)}) == float("inf")
+
+
+def test_pruned_candidates_count_in_their_generation():
+    """Else a genetic search with pruning would draw at random until a whole generation was completed."""
+
+    def score(trial, point):
+        trial.report(ones(trial, point), 1)
+        if trial.number % 3:
+            raise optuna.TrialPruned
+        return ones(trial, point)
+
+    space = landscapes.bits(12)
+    study = study_in(None, "genetic", space)
+    run(study, space, score, 36)
+    generations = [trial.system_attrs["Genetic:generation"] for trial in study.trials]
+    assert generations == [0] * 12 + [1] * 12 + [2] * 12
+    last = [sum(trial.params.values()) for trial in study.trials]
+    assert sum(last[24:]) > sum(last[:12]) + 12

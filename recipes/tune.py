@@ -1,0 +1,147 @@
+"""A recipe's settings searched: learning rate, batch, schedule, rank and targets of LoRA, dropout, or any others, by whole runs.
+
+nlpft train tune --settings classify.yaml --test data/mine/test --space "optim.lr=1e-5..1e-3:log" "tuning.rank=4|16|64"
+nlpft train --num_processes 1 tune --workers 4 ...       four GPUs, one run on each
+The same call again goes on after a kill.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+from accelerate import PartialState
+
+from nlpft import cli, config
+from nlpft.config import module_of, plugin
+from nlpft.errors import ConfigError
+from nlpft.evaluation import fresh_seeds
+from nlpft.evaluation.sweep import Scores
+from nlpft.files import write_text
+from nlpft.samplers._dimensions import Point
+from nlpft.search import ranges, rungs, study, workers
+from nlpft.training.runs import Recipe, trained, with_seeds
+
+PARTS = 90  # of a run, in which its evaluations are counted: runs of other batch sizes have other numbers of steps
+
+
+@dataclass(frozen=True)
+class Config:
+    settings: Path = Path()
+    """Settings that all runs begin from, as YAML for the recipe, with data.train and data.eval, by which the search is led."""
+    test: Path = Path()
+    """Dataset that no candidate sees: on it the winner is scored, and the settings as they were given."""
+    space: tuple[str, ...] = ()
+    """Settings that are searched, each with its range: "optim.lr=1e-5..1e-3:log" "data.rows_per_step=8|16" "epochs=1..3:0.5"."""
+    recipe: str = "classify"
+    """Recipe that is run: classify, tag, sft, pretrain, or a .py file of your own like them."""
+    output_dir: Path = Path("runs/tune")
+    """Holds search.db, the study, which Optuna's dashboard opens; result.json; winner.yaml, the settings for --config."""
+    budget: int = 30
+    """Candidates that are scored, of all workers together."""
+    workers: int = 1
+    """Processes that search together; on GPUs one for each."""
+    prune: bool = True
+    """Whether the worse two thirds of the candidates end at a ninth, and at a third, of their run (successive halving), as far
+    as the settings have evaluations there (eval_every)."""
+    finalists: int = 3
+    """How many of the best candidates are run again, with fresh seeds; the winner is the best of them by its mean."""
+    seeds: int = 3
+    """Fresh seeds of each finalist on data.eval, and as many others of the winner, and the settings as given, on `test`."""
+    seed: int = 0
+    """Of the search."""
+    search: Any = plugin("samplers", "tpe")
+
+
+def main(cfg: Config) -> dict[str, Any]:
+    """Search as `cfg` says, and find out what the winner is worth; returns what result.json holds."""
+    recipe = Recipe(cfg.recipe, cfg.settings)
+    check(cfg, recipe)
+    searched, space = opened(cfg, recipe)
+    study.keep_settings(cfg, ("budget", "workers", "finalists", "seeds", "test", "output_dir"))
+    if cfg.workers > 1:
+        workers.together(work, [cfg], cfg.workers)
+    found = search(cfg, recipe, searched, space)
+    print(f"{found.scored} candidates, {found.copies} proposed again: {found.why}")
+
+    # the winner: the best by its mean over fresh seeds on data.eval, for one seed alone may have been lucky
+    runs, first = cfg.output_dir / "runs", recipe.base.seed + 1
+    again = partial(with_seeds, recipe, runs, Scores(cfg.output_dir / "scores.jsonl", resume=True))
+    points = [trial.params for trial in study.results(searched)[: cfg.finalists]]
+    finals = [(point, again(point, range(first, first + cfg.seeds))) for point in points]
+    (winner, own), *others = sorted(finals, key=lambda final: sum(final[1]))
+    recipe.write(cfg.output_dir / "winner.yaml", winner)
+    print(f"winner: {winner}")
+    for point, values in others:
+        print(fresh_seeds.verdict("winner on data.eval", str(point), fresh_seeds.gap(own, values)))
+
+    # what it is worth: on data by which nothing was chosen, with seeds that chose nothing, beside the settings as given
+    seeds = range(first + cfg.seeds, first + 2 * cfg.seeds)
+    test = {name: again(point, seeds, cfg.test) for name, point in (("winner", winner), ("given", {}))}
+    gap = fresh_seeds.gap(test["winner"], test["given"])
+    print(fresh_seeds.verdict(f"winner on {cfg.test}", "the settings as given", gap))
+    result = {
+        "winner": winner,
+        "scored": found.scored,
+        "finalists": [{"eval": fresh_seeds.summary(values), **point} for point, values in [(winner, own), *others]],
+        "test": {name: fresh_seeds.summary(values) for name, values in test.items()} | {"gap": gap},
+        "candidates": [{"score": one.value, **one.params} for one in study.results(searched)],
+    }
+    write_text(cfg.output_dir / "result.json", json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def check(cfg: Config, recipe: Recipe) -> None:
+    """Raise UserError for what would come to light behind a run only."""
+    data = recipe.base.data
+    if PartialState().num_processes > 1:
+        raise ConfigError("a run takes one process: nlpft train --num_processes 1 tune --workers N, to use several")
+    workers.check(cfg.workers)
+    if data.eval is None:
+        raise ConfigError(f"{cfg.settings}: set data.eval, by which the search is led")
+    if cfg.test.resolve() in {Path().resolve(), data.train.resolve(), data.eval.resolve()}:
+        raise ConfigError(f"test {cfg.test}: set it to data that the search does not see as data.train or data.eval")
+    if cfg.prune and not recipe.base.eval_every:
+        raise ConfigError(f"{cfg.settings}: set eval_every, or take --no_prune: a run is not known before its end")
+    recipe.check(ranges.ends(ranges.space_of(cfg.space, recipe.flat)))
+    if cfg.finalists < 1 or cfg.seeds < 2:
+        raise ConfigError("finalists: at least 1; seeds: at least 2, or there is no interval")
+
+
+def opened(cfg: Config, recipe: Recipe) -> tuple[optuna.Study, Any]:
+    """The study, and its space. Raises ConfigError for what could not search."""
+    module, space = module_of(cfg.search), ranges.space_of(cfg.space, recipe.flat)
+    study.check(space, cfg.budget, module.least(cfg.search))
+    sampler = module.build(cfg.search, cfg.seed, cfg.budget, space)
+    pruner = rungs.pruner(rungs.rungs(PARTS, 1)) if cfg.prune else None
+    return study.open_study(cfg.output_dir / "search.db", space, sampler, pruner), space
+
+
+def work(cfg: Config) -> None:
+    """What a worker does."""
+    recipe = Recipe(cfg.recipe, cfg.settings)
+    search(cfg, recipe, *opened(cfg, recipe))
+
+
+def search(cfg: Config, recipe: Recipe, searched: optuna.Study, space: Any) -> study.Found:
+    """Score candidates until the budget is spent."""
+
+    def score(trial: optuna.Trial, point: Point) -> float:
+        def watch(step: int, whole: int, low: float) -> None:
+            trial.report(low, PARTS * step // whole)
+            if step < whole and trial.should_prune():
+                print(f"{trial.number:4}  {low:.4f}  {point}  pruned at step {step} of {whole}", flush=True)
+                raise optuna.TrialPruned
+
+        value = trained(recipe, cfg.output_dir / f"runs/{trial.number:04}", point, recipe.base.seed, watch=watch)
+        print(f"{trial.number:4}  {value:.4f}  {point}", flush=True)
+        return value
+
+    return study.run(searched, space, score, cfg.budget)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.guarded(lambda: main(config.parse(Config, sys.argv[1:], prog="recipes/tune.py")) and 0))

@@ -1,0 +1,128 @@
+"""recipes/search_layers.py: its scores are those of classify.py's training, it goes on, and the winner is trained anew."""
+
+import json
+
+import classify
+import pytest
+import search_layers
+import tiny_heads
+
+from nlpft import config
+from nlpft.errors import ConfigError
+
+GRID = {"search.name": "grid", "budget": 8, "retrain": 0}
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    return tiny_heads.save_bert(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory, bert):
+    return tiny_heads.classified(tmp_path_factory.mktemp("labels"), bert)
+
+
+def words(model, data, run, **more) -> list[str]:
+    fixed = {"model": model, "output_dir": run, "data.train": data / "train", "data.eval": data / "eval",
+             "data.rows_per_step": 5, "optim.lr": 0.001, "optim.warmup": 0, "epochs": 2, **more}  # fmt: skip
+    return [word for key, value in fixed.items() for word in (f"--{key}", str(value))]
+
+
+def searched(bert, labels, run, *more, **settings) -> dict:
+    fixed = {"data.test": labels / "test", "search.name": "random", "budget": 4, "retrain": 2, **settings}
+    return search_layers.main(config.parse(search_layers.Config, [*words(bert, labels, run, **fixed), *more]))
+
+
+def test_a_candidate_scores_what_a_run_of_classify_scores(tmp_path, bert, labels):
+    """Of a model without dropout, which rests where it is frozen; every mask of two blocks and the embeddings."""
+    result = searched(
+        bert,
+        labels,
+        tmp_path / "search",
+        "--no_prune",
+        **{"search.name": "grid", "budget": 8, "retrain": 0, "probe": 0},
+    )
+    assert len(result["candidates"]) == 8
+    for one in result["candidates"]:
+        patterns = [f"*layer.{n}.*" for n in range(2) if not one[f"keep.{n:02}"]]
+        patterns += ["*.embeddings.*"] * (not one["keep.embeddings"])
+        frozen = [
+            "--tuning.name",
+            "freeze",
+            "--tuning.train_last",
+            "0",
+            "--tuning.patterns",
+            *patterns,
+            "bert.pooler.*",
+        ]
+        run = tmp_path / "".join(str(bit) for bit in one.values() if bit in (0, 1))
+        best = classify.main(config.parse(classify.Config, [*words(bert, labels, run), *frozen]))
+        assert one["loss"] == pytest.approx(best.loss, rel=1e-4)
+
+
+def test_a_search_goes_on_and_its_winner_is_trained_with_fresh_seeds(tmp_path, bert, labels):
+    first = searched(bert, labels, tmp_path / "run", budget=3)
+    again = searched(bert, labels, tmp_path / "run", budget=6)
+    assert (first["scored"], again["scored"]) == (3, 6)
+    losses = [one["loss"] for one in again["candidates"]]
+    assert losses == sorted(losses)
+    assert json.loads((tmp_path / "run/result.json").read_text()) == again
+    for trained in again["test"].values():
+        assert len(set(trained["loss"]["seeds"])) == 2
+        assert trained["loss"]["mean"] == pytest.approx(sum(trained["loss"]["seeds"]) / 2)
+
+
+def test_cost_leads_to_candidates_that_train_less(tmp_path, bert, labels):
+    result = searched(
+        bert,
+        labels,
+        tmp_path / "run",
+        "--no_prune",
+        **{"search.name": "grid", "budget": 8, "cost": 100.0, "retrain": 0},
+    )
+    assert result["mask"] == "111"
+    assert sum(value for name, value in result["candidates"][-1].items() if name != "loss") == 0
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        ("--space.keep", "none", "--space.ranks", "0", "4", "--space.rank_parts"),
+        ("--space.keep", "trained", "--space.least_blocks", "1", "--space.rates", "4"),
+        ("--space.keep", "trained", "--space.transplant", "--source", "SOURCE"),
+        ("--space.keep", "parts", "--workers", "2"),
+    ],
+)
+def test_all_dimensions_are_searched(space, tmp_path, bert, labels):
+    tiny_heads.make_bert(seed=1).save_pretrained(tmp_path / "source")
+    more = [str(tmp_path / "source") if word == "SOURCE" else word for word in space]
+    result = searched(bert, labels, tmp_path / "run", "--no_prune", *more, budget=3, retrain=0)
+    assert result["scored"] in (3, 4)
+    assert len({one["loss"] for one in result["candidates"]}) > 1
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"search.name": "genetic", "budget": 5}, "at least 12"),
+        ({"space.keep": "none"}, "empty"),
+        ({"source": "elsewhere"}, "give both, or neither"),
+        ({"workers": 0}, "workers 0: at least 1"),
+        ({"data.test": "None"}, r"data\.test"),
+        ({"data.mixup": 0.5}, "rows as they are"),
+    ],
+)
+def test_what_could_not_search_is_refused(more, message, tmp_path, bert, labels):
+    with pytest.raises(ConfigError, match=message):
+        searched(bert, labels, tmp_path / "run", **more)
+    assert not (tmp_path / "run" / "search.db").exists()
+
+
+def test_another_space_or_another_setting_in_the_same_folder_is_refused(tmp_path, bert, labels):
+    fixed = {"budget": 1, "retrain": 0}
+    searched(bert, labels, tmp_path / "run", **fixed)
+    with pytest.raises(ConfigError, match="another space"):
+        searched(bert, labels, tmp_path / "run", **fixed, **{"space.keep": "parts"})
+    with pytest.raises(ConfigError, match=r"optim\.lr: 0\.001 then, 0\.01 now"):
+        searched(bert, labels, tmp_path / "run", **fixed, **{"optim.lr": 0.01})
