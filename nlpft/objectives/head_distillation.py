@@ -133,9 +133,8 @@ def load_teacher(config: Config, model: Any) -> Any:
     own = with_head(model)
     check_vocabulary(own.config.name_or_path, config.teacher)
     master = resting(trained_head(model_folder(config.teacher), config.dtype)).to(device())
-    compute: Any = ComputeConfig(
-        compile=False, attention=attention.implementation(own)
-    )  # no two batches have one shape
+    same: Any = attention.implementation(own)
+    compute = ComputeConfig(compile=False, attention=same)  # no two batches have one shape
     master = prepare(master, compute, device(), weight_type(config.dtype))
     task, its = task_of(model), task_of(master)
     if (task.kind, task.labels) != (its.kind, its.labels):
