@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import distil
+import processes
 import pytest
 import sft
 import tiny
@@ -186,6 +187,18 @@ def test_a_teacher_of_another_width_teaches_through_matrices_that_are_not_saved(
     assert len(matrices) == 2
     assert not [name for name in after if "distillation" in name]
     assert len(load_model(str(tmp_path / "run" / "model")).model.layers) == 2
+
+
+@pytest.mark.parametrize("way", ["stored", "projected"])
+def test_two_processes_give_the_losses_of_one(way, tmp_path, teacher, dataset, tiny_folder):
+    small = save_model(tmp_path / "small", tiny_folder, hidden_size=16, intermediate_size=32, num_hidden_layers=2)
+    more = ["--distillation.teacher", str(teacher), "--distillation.until", "0.5"]
+    if way == "projected":
+        more += ["--distillation.hidden", "1", "--distillation.projection"]
+    stores = {n: ["--distillation.answers", str(tmp_path / f"answers{n}")] * (way == "stored") for n in (1, 2)}
+    one = train(tmp_path / "one", small, dataset, *more, *stores[1])
+    two = processes.run(train, 2, tmp_path / "two", small, dataset, *more, *stores[2])[0]
+    assert one == pytest.approx(two, rel=1e-4)
 
 
 def test_what_the_teacher_cost_is_counted(tmp_path, teacher, dataset):
