@@ -18,6 +18,7 @@ FLOORS = [
     {"config", "rundir", "recipes_dir"},
     {"formats", "templates", "metrics", "losses", "samplers"},
     {"data", "models"},
+    {"distillation"},
     {"tuning", "objectives", "search", "serving"},
     {"training", "evaluation"},
     {"cli"},

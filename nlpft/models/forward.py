@@ -1,6 +1,5 @@
 """The one call of a causal LM on a packed batch, in training and in evaluation."""
 
-import contextlib
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -44,11 +43,24 @@ def loss(model: nn.Module, batch: dict[str, Tensor], smoothing: float = 0.0) -> 
     Where the head is a plain projection, it computes the loss itself and no logits outlive it.
     """
     positions, targets = batch["positions"], batch["targets"]
-    head = projection(bare(model))
-    if head is None:
+    if projection(bare(model)) is None:
         return losses.causal_lm_loss(forward(model, batch, positions), targets, smoothing)
-    with _scored_by(head, targets, smoothing):
-        return _call(model, batch, positions)
+    return through_head(model, batch, lambda hidden, weight: projected_loss(hidden, weight, targets, smoothing=smoothing))
+
+
+def through_head(model: nn.Module, batch: dict[str, Tensor], score: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """What `score` makes of the hidden states [positions, width] of `batch` and the head's weight [vocab, width].
+
+    Of a model whose head is a plain projection. Inside the head, because sharded weights are whole there; what `score` gives is
+    all that leaves the model.
+    """
+    head = projection(bare(model))
+    assert head is not None, "the logits are more than a projection"
+    head.forward = lambda hidden: score(hidden[0], head.weight)  # type: ignore
+    try:
+        return _call(model, batch, batch["positions"])
+    finally:
+        del head.forward
 
 
 def _call(model: nn.Module, batch: dict[str, Tensor], positions: Tensor) -> Tensor:
@@ -90,21 +102,6 @@ def projection(model: Any) -> nn.Linear | None:
     )  # FSDP2 makes a class of its own
     plain = head is not None and kind is nn.Linear and head.bias is None and "forward" not in vars(head)
     return head if plain and not any(getattr(config, key, None) for key in RESHAPES_LOGITS) else None
-
-
-@contextlib.contextmanager
-def _scored_by(head: nn.Linear, targets: Tensor, smoothing: float) -> Iterator[None]:
-    """Within it `head` answers hidden states [1, targets, width] with their loss.
-
-    Inside the head, because sharded weights are whole there, and nothing of the size of the logits leaves the model.
-    """
-    head.forward = lambda hidden: projected_loss(  # type: ignore
-        hidden[0], head.weight, targets, smoothing=smoothing
-    )
-    try:
-        yield
-    finally:
-        del head.forward
 
 
 def check_isolation(

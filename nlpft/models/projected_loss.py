@@ -16,32 +16,45 @@ from nlpft.types import IGNORE
 ROWS = 4096  # positions whose logits exist at a time: 1 GiB in bfloat16 at 128,000 entries
 
 
+Score = Callable[[Tensor, slice], Tensor]
+# (logits [part, vocab], part) -> the sum of the losses of the positions `part`; `logits` become its gradient, in place
+
+
 def projected_loss(hidden: Tensor, weight: Tensor, targets: Tensor, rows: int = ROWS, smoothing: float = 0.0) -> Tensor:
     """`losses.causal_lm_loss(hidden @ weight.T, targets, smoothing)` that never holds the logits of more than `rows` positions.
 
-    hidden: [targets, width]. weight: [vocab, width]. targets: [targets], where IGNORE counts nothing. Products are in the type of
-    autocast where it is on, else in hidden's; the softmax is in float32 at least. The gradient is made with the loss, so the
-    logits are computed once; a frozen weight costs no gradient. It can be gone through backwards once.
+    targets: [targets], where IGNORE counts nothing; the rest as `projected`.
+    """
+    kernel = _score(hidden.device.type, smoothing)
+    return projected(hidden, weight, lambda logits, part: kernel(logits, targets[part]), rows)
+
+
+def projected(hidden: Tensor, weight: Tensor, score: Score, rows: int = ROWS) -> Tensor:
+    """The sum of what `score` makes of the logits `hidden @ weight.T`, of which never more than `rows` positions exist.
+
+    hidden: [targets, width]. weight: [vocab, width]. Products are in the type of autocast where it is on, else in hidden's. The
+    gradient is made with the loss, so the logits are computed once; a frozen weight costs no gradient. It can be gone through
+    backwards once.
     """
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
     if not torch.is_grad_enabled():
         hidden, weight = hidden.detach(), weight.detach()
     with torch.autocast(kind, enabled=False):
-        return _ProjectedLoss.apply(hidden.to(dtype), weight, targets, rows, smoothing)
+        return _ProjectedLoss.apply(hidden.to(dtype), weight, score, rows)
 
 
 class _ProjectedLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, rows: int, smoothing: float) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, score: Score, rows: int) -> Tensor:
         learns, learns_weight = ctx.needs_input_grad[:2]
         to_hidden = torch.zeros_like(hidden) if learns else None
         to_weight = torch.zeros_like(weight) if learns_weight else None
-        cast, score = weight.to(hidden.dtype), _score(hidden.device.type, smoothing)
+        cast = weight.to(hidden.dtype)
         nats = at_least_float32(hidden.new_zeros(()))
-        for part in spans(len(targets), rows):
+        for part in spans(len(hidden), rows):
             logits = hidden[part] @ cast.T
-            nats += score(logits, targets[part])  # logits is their gradient now
+            nats += score(logits, part)  # logits is their gradient now
             if to_hidden is not None:
                 torch.mm(logits, cast, out=to_hidden[part])
             if to_weight is not None:
@@ -54,7 +67,7 @@ class _ProjectedLoss(torch.autograd.Function):
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         gradients, ctx.gradients = ctx.gradients, None
         assert gradients is not None, "projected_loss was gone through backwards twice"
-        return *(g.mul_(upstream) if g is not None else None for g in gradients), None, None, None
+        return *(g.mul_(upstream) if g is not None else None for g in gradients), None, None
 
 
 def spans(count: int, most: int) -> list[slice]:
