@@ -81,12 +81,13 @@ def _packed(body: Any, batch: Batch) -> Iterator[None]:
 def _read_alone(body: Any, positions: Tensor) -> Iterator[bool]:
     """Within it the last block of `body` computes, behind its attention, the tokens at `positions` alone, and gives only those.
 
-    Yields whether it does: in architectures of BERT's kind, where no compiler and no second forward pass would be in the way.
+    Yields whether it does: in architectures of BERT's kind, where no compiler and no second forward pass would be in the way, and
+    nobody listens to the block, who would miss tokens.
     """
     block = blocks(body)[-1]
     part = getattr(getattr(block, "attention", None), "output", None)
     again = "forward" in vars(block) or getattr(block, "gradient_checkpointing", False)
-    if again or not isinstance(part, nn.Module) or list(inspect.signature(part.forward).parameters) != BERT_OUTPUT:
+    if again or block._forward_hooks or not isinstance(part, nn.Module) or list(inspect.signature(part.forward).parameters) != BERT_OUTPUT:
         yield False
         return
     hook = part.register_forward_pre_hook(lambda _, args: tuple(x[0].index_select(0, positions)[None] for x in args))
