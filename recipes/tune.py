@@ -23,7 +23,7 @@ from nlpft.evaluation.sweep import Scores
 from nlpft.files import write_text
 from nlpft.samplers._dimensions import Point
 from nlpft.search import ranges, rungs, study, workers
-from nlpft.training.runs import Recipe, trained, with_seeds
+from nlpft.training.runs import Recipe, trained
 
 PARTS = 90  # of a run, in which its evaluations are counted: runs of other batch sizes have other numbers of steps
 
@@ -68,8 +68,9 @@ def main(cfg: Config) -> dict[str, Any]:
     print(f"{found.scored} candidates, {found.copies} proposed again: {found.why}")
 
     # the winner: the best by its mean over fresh seeds on data.eval, for one seed alone may have been lucky
-    runs, first = cfg.output_dir / "runs", recipe.base.seed + 1
-    again = partial(with_seeds, recipe, runs, Scores(cfg.output_dir / "scores.jsonl", resume=True))
+    first = recipe.base.seed + 1
+    train = partial(trained, recipe, cfg.output_dir / "runs/final", cost=fresh_seeds.cost)
+    again = partial(fresh_seeds.values, Scores(cfg.output_dir / "scores.jsonl", resume=True), train)
     points = [trial.params for trial in study.results(searched)[: cfg.finalists]]
     finals = [(point, again(point, range(first, first + cfg.seeds))) for point in points]
     (winner, own), *others = sorted(finals, key=lambda final: sum(final[1]))
@@ -136,7 +137,8 @@ def search(cfg: Config, recipe: Recipe, searched: optuna.Study, space: Any) -> s
                 print(f"{trial.number:4}  {low:.4f}  {point}  pruned at step {step} of {whole}", flush=True)
                 raise optuna.TrialPruned
 
-        value = trained(recipe, cfg.output_dir / f"runs/{trial.number:04}", point, recipe.base.seed, watch=watch)
+        folder = cfg.output_dir / f"runs/{trial.number:04}"
+        value = trained(recipe, folder, point, recipe.base.seed, fresh_seeds.cost, watch=watch)
         print(f"{trial.number:4}  {value:.4f}  {point}", flush=True)
         return value
 

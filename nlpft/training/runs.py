@@ -4,11 +4,10 @@ import contextlib
 import dataclasses
 import gc
 import importlib
-import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,13 +16,12 @@ import torch
 
 from nlpft import config
 from nlpft.errors import ConfigError, TrainingError
-from nlpft.evaluation import sweep
-from nlpft.evaluation.head_scores import LOWER
-from nlpft.rundir import RunDir
 from nlpft.samplers._dimensions import Point
 from nlpft.search import ranges
 from nlpft.training.settings import RunConfig
 from nlpft.training.watching import Watch, watched
+
+Cost = Callable[[Path, str], float]
 
 
 class Recipe:
@@ -67,11 +65,18 @@ class Recipe:
 
 
 def trained(
-    recipe: Recipe, folder: Path, point: Point, seed: int, test: Path | None = None, watch: Watch | None = None
+    recipe: Recipe,
+    folder: Path,
+    point: Point,
+    seed: int,
+    cost: Cost,
+    test: Path | None = None,
+    watch: Watch | None = None,
 ) -> float:
     """What a run of `point` with `seed` comes to, less is better: its best evaluation or, with `test`, its score there.
 
-    test: of a recipe that scores no data.test, the weights of the last step are scored, as no other data chose them.
+    cost: of a run's folder and a measure's name, the measure on data.test. test: of a recipe that scores no data.test, the
+    weights of the last step are scored, as no other data chose them.
     folder: what the run says is kept beside it, as FOLDER.log, and its settings as FOLDER.yaml; weights are removed.
     """
     own: Point = {"output_dir": str(folder), "seed": seed}
@@ -84,7 +89,7 @@ def trained(
         with _said(folder.with_suffix(".log")), watched(watch) if watch else contextlib.nullcontext():
             best = recipe.module.main(run)
         if test and recipe.tests_itself:
-            return _measured(folder, getattr(run, "best", "loss"))
+            return cost(folder, getattr(run, "best", "loss"))
         if best.step is None:
             raise TrainingError("the run has no evaluation; set data.eval")
         return best.loss
@@ -93,25 +98,6 @@ def trained(
         if torch.cuda.is_available():
             gc.collect()  # a model and its optimiser refer to each other, and the next run needs the room
             torch.cuda.empty_cache()
-
-
-def with_seeds(
-    recipe: Recipe, folder: Path, known: sweep.Scores, point: Point, seeds: Iterable[int], test: Path | None = None
-) -> list[float]:
-    """What `point` comes to with each of `seeds`, on data.eval or `test`; a run that `known` has is not run again."""
-    found = []
-    for seed in seeds:
-        key = json.dumps([point, seed, str(test)])
-        if key not in known:
-            value = trained(recipe, folder / f"seed-{seed}", point, seed, test)
-            known.add(key, sweep.Score(0, "final", seed, value))
-        found.append(known[key].value)
-    return found
-
-
-def _measured(folder: Path, name: str) -> float:
-    value = sweep.measured(RunDir(folder).eval / "test", name)
-    return value if name in LOWER else -value
 
 
 @contextlib.contextmanager
