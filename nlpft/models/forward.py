@@ -45,7 +45,9 @@ def loss(model: nn.Module, batch: dict[str, Tensor], smoothing: float = 0.0) -> 
     positions, targets = batch["positions"], batch["targets"]
     if projection(bare(model)) is None:
         return losses.causal_lm_loss(forward(model, batch, positions), targets, smoothing)
-    return through_head(model, batch, lambda hidden, weight: projected_loss(hidden, weight, targets, smoothing=smoothing))
+    return through_head(
+        model, batch, lambda hidden, weight: projected_loss(hidden, weight, targets, smoothing=smoothing)
+    )
 
 
 def through_head(model: nn.Module, batch: dict[str, Tensor], score: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
