@@ -20,6 +20,7 @@ FLOORS = [
     {"data", "models"},
     {"tuning", "objectives", "search", "serving"},
     {"training", "evaluation"},
+    {"strategies"},
     {"cli"},
     {"__main__", "commands", "recipes"},
 ]

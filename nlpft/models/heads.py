@@ -78,6 +78,12 @@ def new_head(name: str, dtype: str, task: Task, config: HeadConfig = HeadConfig(
     return model
 
 
+def draw_head(model: Any, config: HeadConfig) -> None:
+    """Draw the head's weights anew, in place, as those of a new head begin; by torch's generator."""
+    _begin_anew(model, set(model.head_parameters))
+    _init(model, set(model.head_parameters), config.init)
+
+
 def trained_head(name: str, dtype: str = "auto") -> Any:
     """The model that nlpft trained with a head and saved in folder `name`: whole weights, or an adapter on its base."""
     folder = resolve(name)
