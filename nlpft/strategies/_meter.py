@@ -67,14 +67,14 @@ class Meter:
 
     def begin(self) -> None:
         """Set all counts to 0; from now on they count."""
-        if self.running and self.steps:
-            self.paces = [*self.paces[-9:], (self.steps, self.seconds)]
         self.rows = self.forward_rows = self.again_rows = self.optimizer_steps = 0
         self.begun, self.off, self.running = self.clock(), 0.0, True
 
     def stop(self) -> Spent:
         """Count no more; what was spent."""
         found, self.running = self.spent(), False
+        if self.steps:
+            self.paces = [*self.paces[-9:], (self.steps, self.seconds)]
         return found
 
     @property
@@ -103,7 +103,7 @@ class Meter:
         """What so many steps' worth cost in the budget's unit: seconds at the pace so far."""
         if not self.timed:
             return steps
-        known = [*self.paces, (self.steps, self.seconds)]
+        known = [*self.paces, (self.steps, self.seconds)] if self.steps else self.paces
         done = sum(pair[0] for pair in known)
         return steps * sum(pair[1] for pair in known) / done if done else 0.0
 
