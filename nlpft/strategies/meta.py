@@ -24,6 +24,7 @@ from nlpft.training.loop import Count, StepLoss
 from nlpft.training.optim import OptimConfig, build_optimizer
 
 Weights = dict[str, Tensor]
+MANY = 1_000_000  # seeds of a task's turns, one for each step
 HEAD = 0.02  # deviation of a new output layer's weights, as BERT's family has it
 
 
@@ -55,6 +56,7 @@ class Learner(NamedTuple):
     layer: nn.Linear
     score: tuple[StepLoss, Count]
     batches: Iterator[list[Batch]]
+    seed: int  # of dropout
 
 
 def check(config: Config, lab: Lab) -> None:
@@ -103,7 +105,8 @@ def learner(lab: Lab, source: Source, seed: int) -> Learner:
     with _heads.instead(lab.model, layer, source.task):
         score = method.score(lab.cfg.objective, lab.model)
     rows = _lab.draws(source.rows, lab.cfg.data, seed)
-    return Learner(source, layer, score, (_lab.micro_batches(source.rows, lab.cfg.data, own) for own in rows))
+    batches = (_lab.micro_batches(source.rows, lab.cfg.data, own) for own in rows)
+    return Learner(source, layer, score, batches, seed)
 
 
 def shared_weights(model: Any) -> dict[str, nn.Parameter]:
@@ -157,7 +160,7 @@ def inner(config: Config, lab: Lab, one: Learner) -> None:
         factors = {f"{layer}.{name}": lab.cfg.head.lr_factor for name, _ in one.layer.named_parameters()}
         batches = itertools.islice(one.batches, config.inner_steps)
         how = Fit(optim=optim, score=one.score, batches=batches, factors=factors)
-        for _ in _lab.fit(lab, lab.meter.optimizer_steps, how):
+        for _ in _lab.fit(lab, one.seed * MANY + lab.meter.optimizer_steps, how):
             pass
 
 
