@@ -18,7 +18,7 @@ from nlpft.data.examples import ExamplesConfig
 from nlpft.errors import ConfigError, DataError
 from nlpft.files import write_text
 from nlpft.models.heads import HeadConfig
-from nlpft.strategies import _cells, _lab, _plots, _result
+from nlpft.strategies import _cells, _compare, _lab, _plots, _result
 from nlpft.strategies._cells import Cell, Plan
 from nlpft.strategies._meter import BudgetConfig
 from nlpft.training.optim import OptimConfig
@@ -78,6 +78,7 @@ def main(cfg: Config) -> dict[str, Any]:
 def check(cfg: Config, plans: list[Plan]) -> None:
     """Raise ConfigError for what would come to light behind hours only."""
     _result.references(cfg.against, plans)
+    _compare.check()
     if cfg.seeds < 2:
         raise ConfigError(f"seeds {cfg.seeds}: at least 2, or nobody knows what chance does; 5 or more are better")
     if not 0.5 < cfg.confidence < 1 or cfg.resamples < 100:

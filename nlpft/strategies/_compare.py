@@ -8,6 +8,7 @@ ranks      of each block (a seed on a dataset) the strategies are ranked, 1 the 
 """
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,6 +52,12 @@ class Ranks(NamedTuple):
     blocks: int
     friedman: float  # p-value that all strategies are alike
     nemenyi: dict[str, dict[str, float]]  # p-value of each pair
+
+
+def check() -> None:
+    """Raise ConfigError where ranks cannot be tested at the end of a run."""
+    if find_spec("scikit_posthocs") is None:
+        raise ConfigError('ranks are tested by scikit-posthocs: pip install "nlpft[search]"')
 
 
 def drawn(counts: Counts, resamples: int, seed: int) -> dict[str, np.ndarray]:

@@ -133,6 +133,12 @@ def test_what_to_compare_with_must_be_compared():
         _compare.blocks({"a": {"0": 1.0}}, ["a", "b"], "there.json")
 
 
+def test_a_missing_package_is_named_before_anything_trains(monkeypatch):
+    monkeypatch.setattr(_compare, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"pip install \"nlpft\[search\]\""):
+        _compare.check()
+
+
 def test_the_best_score_so_far_never_falls_and_begins_with_the_first():
     curve = [[2.0, 0.5, 1.0], [4.0, 0.4, 1.0], [6.0, 0.7, 1.0]]
     best = _plots.best_so_far(curve, np.array([1.0, 2.0, 5.0, 6.0, 9.0]))

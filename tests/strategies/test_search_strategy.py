@@ -56,6 +56,7 @@ def test_cost_leads_to_candidates_that_train_less(made):
         "search --search.name grid --trials 4 --evaluations 0 --cost 1000 --space.no_embeddings",
     )
     assert cell.notes["mask"] == {"keep.00": 1, "keep.01": 1}
+    assert min(cell.notes["energies"]) < 100 < 300 < max(cell.notes["energies"])
 
 
 def test_annealing_tells_its_temperatures_and_random_search_none(made):
