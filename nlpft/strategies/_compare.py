@@ -1,7 +1,8 @@
 """Strategies compared: means with intervals, differences with verdicts, ranks (Demsar 2006).
 
-interval   percentile bootstrap over seeds and items at once: a draw takes as many seeds as there are, with replacement, and as
-           many items, the same for all seeds and strategies (Efron & Tibshirani 1993); the statistic is the mean over seeds
+interval   the wider, on each side, of two. A percentile bootstrap over seeds and items at once: a draw takes as many seeds as
+           there are, with replacement, and as many items, the same for all seeds and strategies (Efron & Tibshirani 1993); the
+           statistic is the mean over seeds. And Student's t over seeds, because a bootstrap of five seeds is too sure of itself
 verdict    by the interval of the difference, at a confidence that Bonferroni's correction raises for the number of comparisons
 ranks      of each block (a seed on a dataset) the strategies are ranked, 1 the best; Friedman's test of whether they differ at
            all, Nemenyi's of which do. Blocks of one dataset share its test items, so these speak of seeds, not of other datasets
@@ -77,7 +78,9 @@ def summaries(counts: Counts, draws: dict[str, np.ndarray], confidence: float) -
     found = {}
     for label, own in counts.items():
         values = _items.ratio(np.moveaxis(own.sum(2), 1, 0))
-        found[label] = Summary(float(values.mean()), float(values.std(ddof=1)), *_bounds(draws[label], confidence))
+        found[label] = Summary(
+            float(values.mean()), float(values.std(ddof=1)), *_bounds(draws[label], values, confidence)
+        )
     return found
 
 
@@ -87,8 +90,12 @@ def differences(
     """Each strategy against each of `against`, all corrected together."""
     pairs = [(label, other) for other in against for label in counts if label != other]
     strict = 1 - (1 - confidence) / max(1, len(pairs))
-    mean = {label: float(_items.ratio(np.moveaxis(own.sum(2), 1, 0)).mean()) for label, own in counts.items()}
-    return [Difference(a, b, mean[a] - mean[b], *_bounds(draws[a] - draws[b], strict)) for a, b in pairs]
+    values = {label: _items.ratio(np.moveaxis(own.sum(2), 1, 0)) for label, own in counts.items()}
+    found = []
+    for a, b in pairs:
+        gains = values[a] - values[b]  # [seeds]
+        found.append(Difference(a, b, float(gains.mean()), *_bounds(draws[a] - draws[b], gains, strict)))
+    return found
 
 
 def ranks(blocks: Sequence[dict[str, float]]) -> Ranks | None:
@@ -124,6 +131,8 @@ def as_json(found: Ranks | None) -> Any:
     return found and found._asdict()
 
 
-def _bounds(values: np.ndarray, confidence: float) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+def _bounds(drawn: np.ndarray, values: np.ndarray, confidence: float) -> tuple[float, float]:
+    """The wider of the interval of draws and that of the values of seeds."""
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(min(low, values.mean() - half)), float(max(high, values.mean() + half))

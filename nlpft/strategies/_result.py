@@ -70,8 +70,8 @@ def lines(found: dict[str, Any]) -> list[str]:
     share = f"{100 * found['confidence']:g} %"
     return [
         f"{found['measure']} on data.test in per cent; {found['budget'][unit]:g} {unit} for each strategy, {seeds} seeds, "
-        f"{found['items']:,} items. Interval: {share}, bootstrap over seeds and items together. steps: steps' worth of rows "
-        "through the model, evaluations included; updates: optimiser steps; all means over seeds.",
+        f"{found['items']:,} items. Interval: {share}, the wider of a bootstrap over seeds and items and "
+        "Student's t over seeds. steps: steps' worth of rows through the model, evaluations included; updates: optimiser steps; all means over seeds.",
         "",
         *_table(found["strategies"], ranks),
         "",
@@ -79,8 +79,8 @@ def lines(found: dict[str, Any]) -> list[str]:
         "",
         *markdown(["strategy", "against", "difference", "interval", "verdict"], map(_row, differences), TEXT),
         "",
-        f"Intervals of differences: bootstrap over seeds and items, Bonferroni's correction for {len(differences)} comparisons "
-        f"at {share} together. {seeds} seeds are few: an interval from them is rather too short than too long.",
+        f"Intervals of differences: as above, of the same seeds and items, with Bonferroni's correction for "
+        f"{len(differences)} comparisons at {share} together.",
         "",
         *_ranked(ranks, 1 - found["confidence"]),
     ]
