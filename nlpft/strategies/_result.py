@@ -70,8 +70,8 @@ def lines(found: dict[str, Any]) -> list[str]:
     share = f"{100 * found['confidence']:g} %"
     return [
         f"{found['measure']} on data.test in per cent; {found['budget'][unit]:g} {unit} for each strategy, {seeds} seeds, "
-        f"{found['items']:,} items. Interval: {share}, the wider of a bootstrap over seeds and items and "
-        "Student's t over seeds. steps: steps' worth of rows through the model, evaluations included; updates: optimiser steps; all means over seeds.",
+        f"{found['items']:,} items. Interval: {share}, the wider of a bootstrap over seeds and items and Student's t over seeds. "
+        "steps: steps' worth of rows through the model, evaluations included; updates: optimiser steps; all means over seeds.",
         "",
         *_table(found["strategies"], ranks),
         "",
