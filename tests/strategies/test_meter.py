@@ -5,6 +5,7 @@ import torch
 
 from nlpft.errors import ConfigError, TrainingError
 from nlpft.models.head_forward import logits
+from nlpft.models.heads import new_head
 from nlpft.strategies import _lab, _meter
 from nlpft.strategies._meter import BudgetConfig, Meter
 from nlpft.training import method
@@ -41,6 +42,14 @@ def test_padded_rows_are_counted_too(lab):
     lab.model(**padded)
     lab.model.set_attn_implementation("varlen")
     assert lab.meter.rows == 2
+
+
+def test_a_further_model_counts_once_it_is_attached(lab):
+    teacher = new_head(lab.cfg.model, "float32", lab.task)
+    _meter.attach(teacher, lab.meter)
+    with torch.no_grad():
+        logits(teacher, lab.train.batch(range(6)))
+    assert lab.meter.spent()[2:5] == (0, 6, 0)
 
 
 def test_what_is_paused_or_stopped_is_not_counted(lab):
