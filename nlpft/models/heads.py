@@ -155,7 +155,9 @@ def _auto(task: Task) -> Any:
 
 def _begin_anew(model: Any, names: set[str]) -> None:
     """Draw the weights called `names`, which a checkpoint held for other labels, as the architecture begins them."""
-    for prefix in {name.rpartition(".")[0] for name in names}:
+    for prefix in sorted(
+        {name.rpartition(".")[0] for name in names}
+    ):  # the order in which they draw is always the same
         module = model.get_submodule(prefix)
         for weight in module.parameters(recurse=False):
             weight._is_hf_initialized = False  # transformers' mark of what a checkpoint has filled

@@ -9,6 +9,7 @@ import torch
 
 from nlpft import plugins
 from nlpft.errors import ConfigError
+from nlpft.models.heads import draw_head
 from nlpft.strategies import _cells, _lab
 from nlpft.strategies.finetune import lowest_first
 
@@ -21,6 +22,7 @@ def same(one: dict, other: dict) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
+BLOCK = [f"bert.encoder.layer.{n}.{part}.dense.weight" for n in range(2) for part in ("intermediate", "output")]
 ALL = {
     "finetune": "finetune",
     "top_down": "finetune --train top_down",
@@ -80,6 +82,20 @@ def test_beginning_restores_the_weights_and_draws_the_head(made):
     _lab.begin(lab, 2)
     changed = {name for name, value in weights(lab).items() if not torch.equal(value, first[name])}
     assert "classifier.weight" in changed <= set(lab.model.head_parameters)
+
+
+def test_a_head_is_drawn_in_the_same_order_in_every_process(made, monkeypatch):
+    """A set of names would order pooler and classifier by hashes that differ from process to process."""
+    lab, _ = made
+    names, drawn = {module: name for name, module in lab.model.named_modules()}, []
+    monkeypatch.setattr(lab.model, "_init_weights", lambda module: drawn.append(names[module]))
+    lab.model.head_parameters, before = frozenset([*lab.model.head_parameters, *BLOCK]), lab.model.head_parameters
+    try:
+        draw_head(lab.model, lab.cfg.head)
+    finally:
+        lab.model.head_parameters = before
+    assert drawn == sorted(drawn)
+    assert len(drawn) >= 4
 
 
 def test_steps_are_full_and_see_every_row_once_an_epoch(made):
