@@ -34,7 +34,7 @@ def load(kind: str, name: str) -> ModuleType:
         except ImportError as error:
             raise ConfigError(f"{kind} {name!r}: no module of that name can be imported ({error})") from error
     if name not in names(kind):
-        one = kind.removesuffix("s")
+        one = re.sub("ie$", "y", kind.removesuffix("s"))
         raise ConfigError(f"unknown {one} {name!r}{suggest(name, names(kind))}; known: {', '.join(names(kind))}")
     return importlib.import_module(f"nlpft.{kind}.{name}")
 

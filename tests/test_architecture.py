@@ -21,6 +21,7 @@ FLOORS = [
     {"distillation"},
     {"tuning", "objectives", "search", "serving"},
     {"training", "evaluation"},
+    {"strategies"},
     {"cli"},
     {"__main__", "commands", "recipes"},
 ]

@@ -18,6 +18,7 @@ CONTRACT = {
     "metrics": ("KIND", "VALUES", "Metric"),
     "serving": ("check", "write"),
     "samplers": ("Config", "build", "least"),
+    "strategies": ("Config", "check", "train"),
 }
 
 
@@ -31,7 +32,7 @@ def test_contract(kind, name):
     if hasattr(module, "Config"):
         assert dataclasses.is_dataclass(module.Config)
         assert module.Config.__dataclass_params__.frozen
-    if kind in ("tuning", "objectives", "samplers"):
+    if kind in ("tuning", "objectives", "samplers", "strategies"):
         assert module.Config().name == name
 
 

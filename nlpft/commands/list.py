@@ -20,6 +20,7 @@ KINDS = {
     "objectives": "what is learnt: nlpft train RECIPE --objective.name NAME",
     "metrics": "of classification, tagging and generation",
     "samplers": "how a search picks candidates: nlpft train search_layers --search.name NAME",
+    "strategies": "of transfer, compared at equal cost: nlpft train compare_strategies --strategies NAME ...",
     "serving": "where a finished model goes: nlpft export --to NAME",
     "commands": "nlpft NAME --help",
 }
@@ -28,7 +29,8 @@ KINDS = {
 @dataclass(frozen=True)
 class Config:
     kind: tyro.conf.Positional[str | None] = None
-    """Only these: recipes, configs, formats, templates, tuning, objectives, metrics, samplers, serving or commands."""
+    """Only these: recipes, configs, formats, templates, tuning, objectives, metrics, samplers, strategies, serving or
+    commands."""
 
 
 def run(config: Config) -> int:

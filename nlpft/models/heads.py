@@ -78,6 +78,12 @@ def new_head(name: str, dtype: str, task: Task, config: HeadConfig = HeadConfig(
     return model
 
 
+def draw_head(model: Any, config: HeadConfig) -> None:
+    """Draw the head's weights anew, in place, as those of a new head begin; by torch's generator."""
+    _begin_anew(model, set(model.head_parameters))
+    _init(model, set(model.head_parameters), config.init)
+
+
 def trained_head(name: str, dtype: str = "auto") -> Any:
     """The model that nlpft trained with a head and saved in folder `name`: whole weights, or an adapter on its base."""
     folder = resolve(name)
@@ -157,7 +163,9 @@ def _auto(task: Task) -> Any:
 
 def _begin_anew(model: Any, names: set[str]) -> None:
     """Draw the weights called `names`, which a checkpoint held for other labels, as the architecture begins them."""
-    for prefix in {name.rpartition(".")[0] for name in names}:
+    for prefix in sorted(
+        {name.rpartition(".")[0] for name in names}
+    ):  # the order in which they draw is always the same
         module = model.get_submodule(prefix)
         for weight in module.parameters(recurse=False):
             weight._is_hf_initialized = False  # transformers' mark of what a checkpoint has filled
