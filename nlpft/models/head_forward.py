@@ -86,8 +86,14 @@ def _read_alone(body: Any, positions: Tensor) -> Iterator[bool]:
     """
     block = blocks(body)[-1]
     part = getattr(getattr(block, "attention", None), "output", None)
-    again = "forward" in vars(block) or getattr(block, "gradient_checkpointing", False)
-    if again or block._forward_hooks or not isinstance(part, nn.Module) or list(inspect.signature(part.forward).parameters) != BERT_OUTPUT:
+    kind = isinstance(part, nn.Module) and list(inspect.signature(part.forward).parameters) == BERT_OUTPUT
+    if (
+        part is None
+        or not kind
+        or "forward" in vars(block)
+        or getattr(block, "gradient_checkpointing", False)
+        or block._forward_hooks
+    ):
         yield False
         return
     hook = part.register_forward_pre_hook(lambda _, args: tuple(x[0].index_select(0, positions)[None] for x in args))
