@@ -57,6 +57,8 @@ def run(config: Config) -> int:
         write(out, rows, answers, task.labels)
     empty = sum(answer.prediction is None for answer in answers)
     print(f"{len(rows):,} rows -> {config.output}")
+    if predict.have_labels(rows):
+        print(f"{config.file}: the labels in the file are kept as `label`; the model did not see them", file=sys.stderr)
     if empty:
         print(f"{empty:,} of them without a text: their prediction is empty", file=sys.stderr)
     return 0

@@ -68,7 +68,12 @@ def targets_of(data: Examples, rows: Sequence[int]) -> np.ndarray:
 
 
 def measures(task: Task, scored: Scored) -> Measures:
-    """The measures of a task by name; `loss` is in nats for each target (of a regression: the mean squared error)."""
+    """The measures of a task by name; `loss` is in nats for each target (of a regression: the mean squared error).
+
+    All are NaN where an output is no finite number, as behind a run that has diverged.
+    """
+    if not np.isfinite(scored.logits).all():
+        return dict.fromkeys(NAMES[task.kind], math.nan)
     return OF[task.kind](task, scored)
 
 
@@ -254,6 +259,6 @@ SHOWN: dict[str, Callable[[Task, Scored], tuple[Any, Any, Measures]]] = {
 
 def temperature(task: Task, held_out: Scored | None) -> float:
     """By which logits are to be divided so that probabilities fit held-out rows; 1 without such, and for other tasks."""
-    if held_out is None or task.kind != "single_label_classification":
+    if held_out is None or not np.isfinite(held_out.logits).all() or task.kind != "single_label_classification":
         return 1.0
     return calibration.temperature(held_out.logits.astype(np.float64), held_out.targets)

@@ -27,7 +27,7 @@ from nlpft.models.heads import task_of
 from nlpft.types import IGNORE, Layout, Record, Task
 
 ROWS = ExamplesConfig(tokens_per_micro_batch=2048)
-TEXT, WORDS = "text", "words"
+LABEL, TEXT, WORDS = "label", "text", "words"
 
 
 class Asked(NamedTuple):
@@ -56,6 +56,8 @@ class Answer(NamedTuple):
 
 def asked(file: Path, task: Task, own: LabelColumns) -> list[Asked]:
     """The rows of a file, none left out: JSON, JSONL, CSV, TSV, parquet, or lines of text; for tags also CoNLL columns.
+
+    Blank lines of CSV and TSV are no rows. Labels of `task` in front of all lines of text are kept, and not read as text.
 
     Raises DataError where there is none, one cannot be read, or the columns are not found.
     """
@@ -95,7 +97,30 @@ def _of_lines(file: Path, task: Task, own: LabelColumns) -> list[Asked]:
         if bad:
             raise DataError(f"{bad.source}: {bad.why}; a file to predict must be readable as a whole")
         return [Asked({WORDS: list(row.words)}, words=row.words) for row in found if isinstance(row, Example)]
+    if task.kind != "tagging" and (labelled := _with_labels(texts, task)):
+        return labelled
     return [Asked({TEXT: text}, text, None, tuple(text.split())) for text in texts]
+
+
+def _with_labels(texts: list[str], task: Task) -> list[Asked]:
+    """The rows of lines that all begin with labels of `task`, which the model is not to see; else none."""
+    try:
+        parts = [lines.labels(text) for text in texts if text.strip()]
+    except RowRejected:
+        return []
+    known = set(task.labels)
+    if len(parts) < len(texts) or not all(text and known.issuperset(_several_of(label)) for label, text in parts):
+        return []
+    return [Asked({LABEL: label, TEXT: text}, text, None, tuple(text.split())) for label, text in parts]
+
+
+def _several_of(label: str | list[str]) -> list[str]:
+    return label if isinstance(label, list) else [label]
+
+
+def have_labels(rows: Sequence[Asked]) -> bool:
+    """Whether rows of lines of text had labels in front of them."""
+    return set(rows[0].row) == {LABEL, TEXT}
 
 
 def _decoded(raw: bytes, place: str) -> str:

@@ -227,6 +227,39 @@ def test_predict_answers_every_row_in_its_place(method, tmp_path, bert, labels):
     assert float(rows[0]["p_yes"]) + float(rows[0]["p_no"]) == pytest.approx(1, abs=1e-5)
 
 
+def test_predict_does_not_read_labels_in_front_of_lines(tmp_path, bert, labels, capsys):
+    train(classify, tmp_path / "run", bert, labels, max_steps=2)
+    lines = {
+        "with": "yes good film\nno bad film\n",
+        "without": "good film\nbad film\n",
+        "some": "yes good film\nbad film\n",
+    }
+    found = {}
+    for name, text in lines.items():
+        (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
+        assert (
+            cli.main(
+                ["predict", str(tmp_path / "run"), str(tmp_path / f"{name}.txt"), "-o", str(tmp_path / f"{name}.jsonl")]
+            )
+            == 0
+        )
+        found[name] = [json.loads(line) for line in (tmp_path / f"{name}.jsonl").open()]
+        assert ("the model did not see them" in capsys.readouterr().err) == (name == "with")
+    assert [row.pop("label") for row in found["with"]] == ["yes", "no"]
+    assert found["with"] == found["without"]
+    assert [row["text"] for row in found["some"]] == ["yes good film", "bad film"]
+
+
+@pytest.mark.parametrize("recipe", [classify, tag], ids=["classify", "tag"])
+def test_a_run_that_diverges_is_scored_without_numbers(recipe, tmp_path, bert, labels, tags, capsys):
+    data = tags if recipe is tag else labels
+    train(recipe, tmp_path / "run", bert, data, **{"data.eval": data / "eval", "max_steps": 2, "optim.lr": 1e30})
+    assert "there is no best step" in capsys.readouterr().err
+    found = json.loads((tmp_path / "run/eval/eval/results.json").read_text(), parse_constant=pytest.fail)
+    assert not any("loss" in values or "accuracy" in values for values in found["results"].values())
+    assert "not a finite number" in " ".join(found["nlpft"]["errors"].values())
+
+
 def test_predict_tags_every_word(tmp_path, bert, tags):
     train(tag, tmp_path / "run", bert, tags, **{"optim.lr": 0.01, "max_steps": 60})
     long = "anna met paris " * 40  # the model sees 64 tokens
