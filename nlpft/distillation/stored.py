@@ -11,6 +11,7 @@ import copy
 import itertools
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -127,14 +128,15 @@ def prepare(
     """
     with locked(folder):
         if not is_there(folder, wanted):
-            model, k = load(), wanted["k"]
+            begun, model, k = time.perf_counter(), load(), wanted["k"]
             check_k(k, model)
             say(f"asks {wanted['teacher']} for its {k} likeliest tokens at each target of {data.folder}")
             with resumable_folder(folder, wanted["fingerprint"], overwrite=True) as (new, parts):
                 paths = (parts / f"{number:05d}.arrow" for number in itertools.count())
                 made = [_part(next(paths), data, rows, model, wanted) for rows in _groups(data, k)]
                 tokens = int(data.lengths.sum())
-                store.assemble(new, made, {**wanted, "tokens": tokens, **more}, schema=SCHEMA)
+                took = {"tokens": tokens, "seconds": time.perf_counter() - begun}  # of this call
+                store.assemble(new, made, {**wanted, **took, **more}, schema=SCHEMA)
     return Answers(folder)
 
 

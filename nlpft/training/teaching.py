@@ -68,7 +68,8 @@ def begin(cfg: Any, accelerator: Accelerator, data: PackedData, vocabulary: int)
 def note_cost(run: Any, teaching: Teaching) -> None:
     """Write distillation.json into the folder of `run` (training/run.py), and say what share of all operations the teacher took.
 
-    teacher_tokens: that it read, in the steps in which it had weight, or when its answers were stored.
+    teacher_tokens: that it read, in the steps in which it had weight, or when its answers were stored. seconds: of all steps;
+    answers_seconds: of the call, of this run or an earlier one, that stored the answers, loading the teacher included.
     """
     if not run.accelerator.is_main_process:  # who has written what is read here
         return
@@ -85,7 +86,8 @@ def note_cost(run: Any, teaching: Teaching) -> None:
     own = flops.per_token(run.model, run.data.lengths)
     cost = {"teacher": name_of(run.cfg) if asked else None, "teacher_tokens": asked, "student_tokens": tokens,
             "teacher_flops": asked * teaching.flops, "student_flops": tokens * own,
-            "seconds": sum(line["seconds"] for line in steps)}  # fmt: skip
+            "seconds": sum(line["seconds"] for line in steps),
+            "answers_seconds": store.info(config.answers).get("seconds") if teaching.answers else 0.0}  # fmt: skip
     write_text(run.folder.path / "distillation.json", json.dumps(cost, indent=2) + "\n")
     share = cost["teacher_flops"] / max(1.0, cost["teacher_flops"] + cost["student_flops"])
     run.log.say(f"teacher: {asked:,} tokens, {share:.0%} of all operations; student: {tokens:,} tokens")

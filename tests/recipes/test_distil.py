@@ -208,6 +208,9 @@ def test_what_the_teacher_cost_is_counted(tmp_path, teacher, dataset):
     assert cost["student_tokens"] == sum(line["tokens"] for line in lines)
     assert cost["teacher_tokens"] == sum(line["tokens"] for line in lines if line["step"] <= 3)
     assert 0 < cost["teacher_flops"] < cost["student_flops"]
+    assert cost["answers_seconds"] == 0
+    train(tmp_path / "stored", teacher, dataset, *CUT, "--distillation.answers", str(tmp_path / "answers"))
+    assert json.loads((tmp_path / "stored/distillation.json").read_text())["answers_seconds"] > 0
 
 
 def test_a_teacher_that_is_asked_no_more_is_not_asked(tmp_path, teacher, dataset, monkeypatch):
