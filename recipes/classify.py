@@ -39,7 +39,7 @@ class Config(RunConfig):
     best: str = "loss"
     """Measure on data.eval by which the best weights are chosen: loss, accuracy, f1, matthews_correlation, ..."""
     policy: Policy = "as_set"
-    """auto: what trains (tuning.name, optim.layer_decay) is chosen by the number of rows; the run says what, and why."""
+    """auto: what trains (tuning.name) is chosen by the number of rows; the run says what, and why."""
     data: ExamplesConfig = ExamplesConfig()
     head: HeadConfig = HeadConfig()
     optim: OptimConfig = OptimConfig(lr=5e-5, weight_decay=0.01, schedule="linear", warmup=0.1)

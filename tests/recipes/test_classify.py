@@ -292,14 +292,13 @@ def test_noise_on_embeddings_is_drawn_or_refused(tmp_path, bert, labels):
 
 
 def test_a_policy_chooses_by_rows_and_says_why(bert, labels):
-    few, some, many = (policy.by_rows(rows, 6) for rows in (49, 50, 5000))
+    few, some, many = (policy.by_rows(rows, 6) for rows in (24, 25, 200))
     assert (few.tuning.name, some.tuning.name, some.tuning.train_last, many.tuning.name) == (
         "head_only",
         "freeze",
         3,
         "full",
     )
-    assert many.layer_decay < 1
     cfg = classify.Config(model=str(bert), policy="auto", data=classify.ExamplesConfig(train=labels / "train"))
     chosen, why = policy.chosen(cfg)
     assert chosen.tuning.name == "head_only"
