@@ -3,7 +3,7 @@
 import landscapes
 import numpy as np
 import pytest
-from searches import searched
+from searches import pruned, searched
 
 TWELVE = landscapes.bits(12)
 NK, NK_BEST = landscapes.nk(12, 2)
@@ -66,3 +66,12 @@ def test_genetic_and_annealing_beat_random_over_forty_seeds():
         error = ahead.std(ddof=1) / np.sqrt(len(ahead))
         assert ahead.mean() - 4 * error > 0.3, (name, ahead.mean(), error)
         assert (ahead < 0).sum() <= 6
+
+
+@pytest.mark.parametrize("name", ["genetic", "annealing", "hybrid"])
+def test_with_pruning_where_losses_rise_in_the_end_a_search_beats_random(name):
+    def ones(sampler: str, budget: int = 60) -> list[int]:
+        found = (pruned(sampler, TWELVE, landscapes.overfitted, budget, 75, seed)[0] for seed in range(12))
+        return [sum(one.best.params.values()) for one in found]
+
+    assert np.mean(ones(name)) > np.mean(ones("random")) + 0.5

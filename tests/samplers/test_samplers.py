@@ -7,7 +7,8 @@ import landscapes
 import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from searches import sampler, searched
+from optuna.trial import TrialState, create_trial
+from searches import pruned, sampler, searched
 
 from nlpft import plugins
 from nlpft.errors import ConfigError
@@ -101,6 +102,49 @@ def test_neighbours_differ_in_one_to_so_many_values():
     counts = Counter(sum(neighbour(space, zeros, 3, rng).values()) for _ in range(600))
     assert set(counts) == {1, 2, 3}
     assert all(150 < count < 250 for count in counts.values())
+
+
+def trial(value: float | None, **reports: float):
+    """A trial on one bit, completed with `value`, or pruned behind its reports by step (`at5`)."""
+    state = TrialState.PRUNED if value is None else TrialState.COMPLETE
+    steps = {int(name.removeprefix("at")): report for name, report in reports.items()}
+    own = {"params": {"bit": 0}, "distributions": {"bit": CategoricalDistribution((0, 1))}}
+    return create_trial(state=state, value=value, intermediate_values=steps, **own)
+
+
+def test_pruned_candidates_stand_behind_completed_ones_by_rung_and_then_by_score():
+    for direction, sign in (("minimize", 1), ("maximize", -1)):
+        study = open_study(None, landscapes.bits(1), sampler("random", landscapes.bits(1), 2), direction=direction)
+        added = [trial(None), trial(None, at5=sign * 0.1), trial(None, at5=sign * 0.3, at15=sign * 0.4),
+                 trial(sign * 0.8), trial(sign * 0.9), trial(None, at5=sign * 0.05)]  # fmt: skip
+        study.add_trials(added)
+        found = dimensions.energies(study, study.trials)
+        assert list(np.argsort(found)) == [3, 4, 2, 5, 1, 0]
+        assert found == pytest.approx([1.0, 0.975, 0.925, 0.8, 0.9, 0.95])
+        assert dimensions.best(study, study.trials).number == 3
+
+
+def test_no_pruned_candidate_is_elite_before_a_completed_one():
+    space = landscapes.bits(12)
+    study = pruned("genetic", space, landscapes.overfitted, 60, 75)[1]
+    whole = lambda trials: sum(one.state == TrialState.COMPLETE for one in trials)  # noqa: E731
+    counts = []
+    for generation in range(2, 5):
+        older = study.sampler.get_parent_population(study, generation - 1)
+        elite = study.sampler.select_parent(study, generation)[-2:]
+        counts.append((whole(elite), min(2, whole(older)), len(older) - whole(older)))
+    assert all(own == most for own, most, _ in counts)
+    assert any(most and hopeless for _, most, hopeless in counts)
+
+
+def test_annealing_stands_on_no_pruned_candidate_behind_its_walk():
+    space = landscapes.bits(12)
+    study = pruned("annealing", space, landscapes.overfitted, 60, 75)[1]
+    state = study.sampler.state(study, space)
+    whole = [one for one in study.trials if one.state == TrialState.COMPLETE]
+    assert len(whole) < len(study.trials)
+    assert state.point in [dict(sorted(one.params.items())) for one in whole]
+    assert state.least == min(one.value for one in whole)
 
 
 def test_metropolis_accepts_what_is_better_and_rises_by_their_probability():
