@@ -68,7 +68,8 @@ def main(cfg: Config) -> dict[str, Any]:
     """Search as `cfg` says, train the winner anew; returns what result.json holds."""
     check(cfg)
     common, searched, space = opened(cfg)
-    study.keep_settings(cfg, ("budget", "retrain", "output_dir", "workers"))
+    folders = {f"data.{name}": getattr(cfg.data, name) for name in common.rows}
+    study.keep_settings(cfg, ("budget", "retrain", "output_dir", "workers"), folders)
     if cfg.workers > 1:
         workers.together(work, [cfg], cfg.workers)
     found = search(cfg, common, searched, space)
@@ -101,10 +102,8 @@ def work(cfg: Config) -> None:
 
 def search(cfg: Config, common: Shared, searched: optuna.Study, space: Any) -> study.Found:
     """Score candidates until the budget is spent."""
-    places, whole = (
-        rungs.rungs(common.steps, cfg.least_steps, below=3),
-        sum(p.numel() for p in common.model.parameters()),
-    )
+    places = rungs.rungs(common.steps, cfg.least_steps, below=3)
+    whole = sum(p.numel() for p in common.model.parameters())
 
     def score(trial: optuna.Trial, point: dict[str, Any]) -> float:
         loss = float("inf")

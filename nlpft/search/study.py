@@ -7,7 +7,7 @@ run(study, space, score, budget)       # score(trial, point) -> the value; small
 import json
 import math
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -21,6 +21,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nlpft import config
+from nlpft.data import store
 from nlpft.errors import ConfigError, Interrupted, TrainingError
 from nlpft.files import write_text
 from nlpft.samplers._dimensions import Point, Space, key
@@ -89,16 +90,35 @@ def open_study(
     return study
 
 
-def keep_settings(settings: Any, free: Sequence[str]) -> None:
-    """Write a recipe's settings beside the study, into config.yaml of its output_dir.
+def keep_settings(settings: Any, free: Sequence[str], data: Mapping[str, Path] | None = None) -> None:
+    """Write a recipe's settings beside the study, into config.yaml of its output_dir, and what data they name, into data.json.
 
-    Raises ConfigError where the study was begun with others, but for those whose key begins with one of `free`.
+    data: dataset folders by the settings' keys; compared by fingerprint, as another dataset may come to lie in the same folder.
+    Raises ConfigError where the study was begun with others, but for settings whose key begins with one of `free`.
     """
-    file = settings.output_dir / "config.yaml"
+    file, beside = settings.output_dir / "config.yaml", settings.output_dir / "data.json"
+    contents = {key: _fingerprint(folder) for key, folder in (data or {}).items()}
     if file.exists():
         config.check_same(config.load(type(settings), file), settings, free)
-    else:
-        write_text(file, config.dump(settings))
+        _check_data(json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}, contents, data or {})
+        return
+    write_text(beside, json.dumps(contents, indent=2) + "\n")
+    write_text(file, config.dump(settings))
+
+
+def _fingerprint(folder: Path) -> str | None:
+    """What tells a dataset's contents apart; `datasets` writes one too."""
+    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    return store.info(folder).get("fingerprint") or state.get("_fingerprint")
+
+
+def _check_data(before: dict[str, Any], now: dict[str, Any], folders: Mapping[str, Path]) -> None:
+    other = next((name for name in now if before.get(name) != now[name]), None)
+    if other is not None:
+        raise ConfigError(
+            f"{other} {folders[other]}: not the dataset that this search began with (fingerprint {before.get(other)} then, "
+            f"{now[other]} now), for which alone its scores hold: choose another output_dir"
+        )
 
 
 class Seen:

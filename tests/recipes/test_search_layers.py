@@ -1,6 +1,7 @@
 """recipes/search_layers.py: its scores are those of classify.py's training, it goes on, and the winner is trained anew."""
 
 import json
+import shutil
 
 import classify
 import pytest
@@ -126,3 +127,15 @@ def test_another_space_or_another_setting_in_the_same_folder_is_refused(tmp_path
         searched(bert, labels, tmp_path / "run", **fixed, **{"space.keep": "parts"})
     with pytest.raises(ConfigError, match=r"optim\.lr: 0\.001 then, 0\.01 now"):
         searched(bert, labels, tmp_path / "run", **fixed, **{"optim.lr": 0.01})
+
+
+def test_other_data_under_the_same_path_is_refused(tmp_path, bert):
+    data, fixed = tmp_path / "data", {"budget": 1, "retrain": 0}
+    first = tiny_heads.classified(tmp_path, bert)
+    first.rename(data)
+    searched(bert, data, tmp_path / "run", **fixed)
+    searched(bert, data, tmp_path / "run", **fixed)
+    shutil.rmtree(data)
+    tiny_heads.classified(tmp_path, bert, held_out=10).rename(data)
+    with pytest.raises(ConfigError, match="data/train: not the dataset that this search began with"):
+        searched(bert, data, tmp_path / "run", **fixed)
