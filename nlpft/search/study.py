@@ -4,6 +4,7 @@ study = open_study(path, space, sampler)
 run(study, space, score, budget)       # score(trial, point) -> the value; smaller is better
 """
 
+import hashlib
 import json
 import math
 import traceback
@@ -181,6 +182,36 @@ def results(study: Study) -> list[FrozenTrial]:
     """The scored candidates, best first, each once."""
     done = [t for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if COPY not in t.user_attrs]
     return sorted(done, key=lambda t: (_sign(study) * (t.value or 0.0), t.number))
+
+
+def table(study: Study) -> dict[str, list[dict[str, Any]]]:
+    """For a result's JSON: the scored `candidates`, best first, and those that were `pruned`, in their order; each once.
+
+    Each says its loss (a pruned one its last, and at which `step`), its seconds, its trial's attribute `trained`, and its values.
+    """
+    ended = study.get_trials(deepcopy=False, states=(TrialState.PRUNED,))
+    pruned = [trial for trial in ended if COPY not in trial.user_attrs]
+    return {
+        "candidates": [_row(trial) for trial in results(study)],
+        "pruned": [_row(trial, step=trial.last_step) for trial in pruned],
+    }
+
+
+def _row(trial: FrozenTrial, **more: Any) -> dict[str, Any]:
+    seconds = trial.duration.total_seconds() if trial.duration else None
+    told = {"loss": trial.value, **more, "seconds": seconds, "trained": trial.user_attrs.get("trained")}
+    return {**told, **trial.params}
+
+
+def once(folder: Path, what: Any, make: Callable[[], Any]) -> Any:
+    """`make()`, which JSON can hold, of `what`, which says all that decides it: kept in `folder`, and made once only."""
+    told = json.dumps(what, sort_keys=True)
+    file = folder / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.json"
+    if not file.exists():
+        value = make()
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(file, json.dumps({"of": what, "value": value}, indent=2) + "\n")
+    return json.loads(file.read_text(encoding="utf-8"))["value"]
 
 
 def _one(study: Study, space: Space, score: Score, seen: Seen) -> bool:
