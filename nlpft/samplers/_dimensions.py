@@ -14,6 +14,7 @@ from nlpft.errors import ConfigError
 
 Space = dict[str, BaseDistribution]
 Point = dict[str, Any]  # a candidate: a value for each dimension
+COPY = "copy_of"  # user attribute of a trial that took the value of an equal one, and was not scored
 REACH = 0.15  # share of a number's range that a change has as its standard deviation
 
 

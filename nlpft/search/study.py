@@ -25,12 +25,12 @@ from nlpft import config
 from nlpft.data import store
 from nlpft.errors import ConfigError, Interrupted, TrainingError
 from nlpft.files import write_text
-from nlpft.samplers._dimensions import Point, Space, key
+from nlpft.samplers._dimensions import COPY, Point, Space, key
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # what a search says is up to who runs it
 
 NAME = "search"  # of the one study in a file
-SPACE, COPY, CAUSE = "space", "copy_of", "cause"  # attributes of a study, and of its trials
+SPACE, CAUSE = "space", "cause"  # attributes of a study, and of its trials
 DATABASES = (".db", ".sqlite", ".sqlite3")
 ALL_FAILED = 10  # trials that failed, and no other: then nothing will ever be scored
 CIRCLES = 100  # equal candidates one behind the other: then nothing new is to come

@@ -15,10 +15,11 @@ from nlpft.errors import ConfigError
 from nlpft.samplers import _dimensions as dimensions
 from nlpft.samplers import _population as population
 from nlpft.samplers._cooling import Move, Schedule, after, begin, estimated, metropolis
-from nlpft.samplers.annealing import neighbour
+from nlpft.samplers.annealing import MARK, Config, neighbour, unknown
 from nlpft.search.study import open_study, run
 
 RNG = np.random.default_rng
+QUIET = {"annealing": {"reheat_after": 0}, "hybrid": {"annealing": Config(reheat_after=0)}}  # never heated again
 MIXED = {
     "batch": IntDistribution(8, 64, step=8),
     "dropout": FloatDistribution(0.0, 0.5, step=0.1),
@@ -249,3 +250,25 @@ def test_what_a_search_needs_covers_its_parts():
     assert {name: module.least(module.Config()) for name, module in needs.items()} == {
         "annealing": 12, "genetic": 12, "grid": 1, "hybrid": 30, "random": 1, "tpe": 11,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["annealing", "hybrid"])
+def test_annealing_spends_its_budget_on_new_candidates_and_is_not_cold_before(name):
+    space = landscapes.bits(7)
+    for seed in range(5):
+        study = open_study(None, space, sampler(name, space, 60, seed, **QUIET[name]))
+        found = run(study, space, lambda trial, point: -landscapes.onemax(point), 60)
+        part = getattr(study.sampler, "then", study.sampler)
+        state = part.state(study, space)
+        assert found.scored == 60
+        assert found.copies < 6
+        assert state.step == sum(MARK in one.system_attrs and "copy_of" not in one.user_attrs for one in study.trials)
+        assert state.temperature >= state.first * 0.009
+
+
+def test_where_all_neighbours_are_known_those_further_off_are_neighbours():
+    space, rng = landscapes.bits(4), RNG(0)
+    zeros = dict.fromkeys(space, 0)
+    near = {tuple(int(n == hit) for n in range(4)) for hit in range(4)} | {(0, 0, 0, 0)}
+    assert sum(unknown(space, zeros, 1, near, rng).values()) == 2
+    assert sum(unknown(space, zeros, 1, near - {(0, 1, 0, 0)}, rng).values()) == 1
