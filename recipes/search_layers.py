@@ -24,7 +24,7 @@ from nlpft.models.blocks import blocks
 from nlpft.models.heads import HeadConfig
 from nlpft.samplers._dimensions import Point
 from nlpft.search import candidate, rungs, study, workers
-from nlpft.search.space import SpaceConfig, described, mask, space_of
+from nlpft.search.space import SpaceConfig, canonical, described, mask, space_of
 from nlpft.training.optim import OptimConfig
 from nlpft.training.trials import Shared, fitting, over_seeds, shared
 
@@ -119,7 +119,7 @@ def search(cfg: Config, common: Shared, searched: optuna.Study, space: Any) -> s
         print(f"{trial.number:4}  {loss:.4f}  {described(point)}", flush=True)
         return loss
 
-    return study.run(searched, space, score, cfg.budget)
+    return study.run(searched, space, score, cfg.budget, canonical)
 
 
 def check(cfg: Config) -> None:

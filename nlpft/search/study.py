@@ -5,6 +5,7 @@ run(study, space, score, budget)       # score(trial, point) -> the value; small
 """
 
 import hashlib
+import itertools
 import json
 import math
 import traceback
@@ -25,7 +26,7 @@ from nlpft import config
 from nlpft.data import store
 from nlpft.errors import ConfigError, Interrupted, TrainingError
 from nlpft.files import write_text
-from nlpft.samplers._dimensions import COPY, Point, Space, key
+from nlpft.samplers._dimensions import COPY, Point, Space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # what a search says is up to who runs it
 
@@ -35,7 +36,10 @@ DATABASES = (".db", ".sqlite", ".sqlite3")
 ALL_FAILED = 10  # trials that failed, and no other: then nothing will ever be scored
 CIRCLES = 100  # equal candidates one behind the other: then nothing new is to come
 
+MOST_COUNTED = 10_000  # points of a space that are gone through to count those that differ
+
 Score = Callable[[Trial, Point], float]
+Form = Callable[[Point], Point]
 SCORED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -125,8 +129,8 @@ def _check_data(before: dict[str, Any], now: dict[str, Any], folders: Mapping[st
 class Seen:
     """What a study holds of candidates, by their values; each trial is read once."""
 
-    def __init__(self, space: Space) -> None:
-        self.space = space
+    def __init__(self, space: Space, form: Form = dict) -> None:
+        self.space, self.form = space, form
         self.known: dict[Any, FrozenTrial] = {}  # those that were scored, or pruned
         self.scored: set[int] = set()  # numbers of the trials that spent budget
         self.copies = 0
@@ -146,19 +150,25 @@ class Seen:
         elif trial.state != TrialState.FAIL or CAUSE in trial.user_attrs:
             self.scored.add(trial.number)
         if trial.state != TrialState.FAIL and self.space.keys() <= trial.params.keys():
-            self.known.setdefault(key(self.space, trial.params), trial)
+            self.known.setdefault(self.key(trial.params), trial)
+
+    def key(self, point: Point) -> Any:
+        """Equal for candidates that are scored once."""
+        return tuple(sorted(self.form({name: point[name] for name in self.space}).items()))
 
 
-def run(study: Study, space: Space, score: Score, budget: int) -> Found:
+def run(study: Study, space: Space, score: Score, budget: int, form: Form = dict) -> Found:
     """Score candidates until the study has `budget` of them, or none is left; what it has already is counted.
 
-    A candidate that was scored before, in this or another worker, takes that value and costs nothing. A trial that fails is
-    recorded with its cause, and the search goes on. Of several workers each ends the trial that it has in hand, so that there may
-    be as many more than `budget`. Raises TrainingError with the first cause where nothing but failures comes.
+    form: what of a candidate decides its score, where that is not all of it. A candidate whose form was scored before, in this or
+    another worker, takes that value and costs nothing. A trial that fails is recorded with its cause, and the search goes on. Of
+    several workers each ends the trial that it has in hand, so that there may be as many more than `budget`. Raises TrainingError
+    with the first cause where nothing but failures comes.
     """
-    circles, why, seen = 0, "the budget is spent", Seen(space)
+    circles, why, seen = 0, "the budget is spent", Seen(space, form)
+    whole = _distinct(space, seen)
     while seen.update(study) < budget:
-        if len(seen.known) >= size(space):
+        if len(seen.known) >= whole:
             why = "all points of the space are scored"
             break
         if circles >= CIRCLES:
@@ -219,7 +229,7 @@ def _one(study: Study, space: Space, score: Score, seen: Seen) -> bool:
     trial = study.ask()
     point = point_of(trial, space)
     seen.update(study)
-    twin = seen.known.get(key(space, point))
+    twin = seen.known.get(seen.key(point))
     if twin is not None:
         trial.set_user_attr(COPY, twin.number)
         if twin.state == TrialState.COMPLETE:
@@ -263,6 +273,19 @@ def _first_cause(study: Study) -> str:
 
 def _sign(study: Study) -> int:
     return -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
+
+
+def _distinct(space: Space, seen: Seen) -> float:
+    """Number of points that are scored once; where they are too many to count, that of all points."""
+    if seen.form is dict or size(space) > MOST_COUNTED:
+        return size(space)
+    values = [d.choices if isinstance(d, CategoricalDistribution) else _grid(d) for d in space.values()]
+    return len({seen.key(dict(zip(space, found, strict=True))) for found in itertools.product(*values)})
+
+
+def _grid(dimension: Any) -> list[Any]:
+    step = dimension.step or 1  # of one value
+    return [dimension.low + number * step for number in range(int(_values(dimension)))]
 
 
 def _values(dimension: Any) -> float:
