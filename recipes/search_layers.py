@@ -22,10 +22,11 @@ from nlpft.evaluation import fresh_seeds, head_scores
 from nlpft.files import write_text
 from nlpft.models.blocks import blocks
 from nlpft.models.heads import HeadConfig
+from nlpft.samplers._dimensions import Point
 from nlpft.search import candidate, rungs, study, workers
-from nlpft.search.space import SpaceConfig, described, mask, space_of
+from nlpft.search.space import SpaceConfig, canonical, described, mask, space_of
 from nlpft.training.optim import OptimConfig
-from nlpft.training.trials import Shared, fitting, shared
+from nlpft.training.trials import Shared, fitting, over_seeds, shared
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,13 @@ class Config:
     least_steps: int = 5
     """Steps that every candidate has before it may end; 16 or more with probe 0, as a new head is noise at first."""
     probe: int = 3
-    """Epochs in which the head alone learns, once for all candidates, on remembered features; 0: each begins with a new head."""
+    """Epochs in which the head alone learns first, on remembered features: once for all candidates, once for each fresh seed."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Type of the products; auto: float32 on the CPU, bfloat16 on a GPU. The weights are float32."""
     cost: float = 0.0
     """Nats that training all weights costs, less of them in proportion; added to the loss on data.eval."""
     retrain: int = 5
-    """Fresh seeds with which the winner, and all weights beside it, are trained again and scored on data.test."""
+    """Fresh seeds, each with a new head, with which the winner and, beside it, all weights train; scored on data.test."""
     seed: int = 0
     """Of the search, and of the order of rows and dropout, which all candidates share."""
     data: ExamplesConfig = ExamplesConfig()
@@ -68,19 +69,20 @@ def main(cfg: Config) -> dict[str, Any]:
     """Search as `cfg` says, train the winner anew; returns what result.json holds."""
     check(cfg)
     common, searched, space = opened(cfg)
-    study.keep_settings(cfg, ("budget", "retrain", "output_dir", "workers"))
+    folders = {f"data.{name}": getattr(cfg.data, name) for name in common.rows}
+    study.keep_settings(cfg, ("budget", "retrain", "output_dir", "workers"), folders)
     if cfg.workers > 1:
         workers.together(work, [cfg], cfg.workers)
     found = search(cfg, common, searched, space)
     print(f"{found.scored} candidates, {found.copies} proposed again: {found.why}")
     everything = {f"keep.{number:02}": 0 for number in range(len(blocks(common.model)))} | {"keep.embeddings": 0}
-    again = {"winner": retrained(cfg, common, found.best.params), "all weights": retrained(cfg, common, everything)}
+    baseline = "all weights, from the probed head" if cfg.probe else "all weights"
+    again = retrained(cfg, common, {"winner": found.best.params, baseline: everything})
     gaps = {n: fresh_seeds.gap(*(one[n]["seeds"] for one in again.values())) for n in again["winner"]}
     if gaps:
-        print(fresh_seeds.verdict("winner, loss on data.test", "all weights", gaps["loss"]))
-    table = [{"loss": one.value, **one.params} for one in study.results(searched)]
-    result = {"mask": mask(found.best.params), "scored": found.scored, "test": again, "gap": gaps, "candidates": table}
-    write_text(cfg.output_dir / "result.json", json.dumps(result, indent=2) + "\n")
+        print(fresh_seeds.verdict("winner, loss on data.test", baseline, gaps["loss"]))
+    about = {"mask": mask(found.best.params), "scored": found.scored, "test": again, "gap": gaps}
+    write_text(cfg.output_dir / "result.json", json.dumps(result := about | study.table(searched), indent=2) + "\n")
     return result
 
 
@@ -101,18 +103,15 @@ def work(cfg: Config) -> None:
 
 def search(cfg: Config, common: Shared, searched: optuna.Study, space: Any) -> study.Found:
     """Score candidates until the budget is spent."""
-    places, whole = (
-        rungs.rungs(common.steps, cfg.least_steps, below=3),
-        sum(p.numel() for p in common.model.parameters()),
-    )
+    places = rungs.rungs(common.steps, cfg.least_steps, below=3)
+    whole = sum(p.numel() for p in common.model.parameters())
 
     def score(trial: optuna.Trial, point: dict[str, Any]) -> float:
-        loss = float("inf")
         with fitting(cfg, common, point, cfg.seed) as (steps, evaluate):
-            share = candidate.trained_numbers(common.model) / whole
+            trial.set_user_attr("trained", trained := candidate.trained_numbers(common.model))
             for report in steps:
                 if report.step in places:
-                    loss = evaluate() + cfg.cost * share
+                    loss = evaluate() + cfg.cost * trained / whole
                     trial.report(loss, report.step)
                 if report.step in places[:-1] and trial.should_prune():
                     print(f"{trial.number:4}  {loss:.4f}  {described(point)}  pruned at step {report.step}", flush=True)
@@ -120,7 +119,7 @@ def search(cfg: Config, common: Shared, searched: optuna.Study, space: Any) -> s
         print(f"{trial.number:4}  {loss:.4f}  {described(point)}", flush=True)
         return loss
 
-    return study.run(searched, space, score, cfg.budget)
+    return study.run(searched, space, score, cfg.budget, canonical)
 
 
 def check(cfg: Config) -> None:
@@ -130,20 +129,21 @@ def check(cfg: Config) -> None:
         raise ConfigError("data.eval and data.test: one leads the search, the other judges the winner; give both")
     if cfg.space.transplant != bool(cfg.source):
         raise ConfigError("space.transplant and source: blocks are taken from that model; give both, or neither")
+    if not cfg.epochs > 0 or cfg.retrain < 0 or cfg.probe < 0 or cfg.least_steps < 1:
+        raise ConfigError("epochs: above 0; retrain and probe: 0 or more; least_steps: at least 1")
     workers.check(cfg.workers)
 
 
-def retrained(cfg: Config, common: Shared, point: dict[str, Any]) -> dict[str, Any]:
-    """Measures on data.test over fresh seeds: each seed's, their mean and its interval."""
-    task, found = examples.task(cfg.data.train), []
-    for seed in range(cfg.seed + 1, cfg.seed + 1 + cfg.retrain):
-        with fitting(cfg, common, point, seed) as (steps, _):
-            for _report in steps:
-                pass
-            scored = head_scores.outputs(common.accelerator, common.model, common.rows["test"], cfg.data)
-        found.append(head_scores.measures(task, scored))
-    names = [name for name in ("loss", "accuracy", "f1") if found and name in found[0]]
-    return {name: fresh_seeds.summary([one[name] for one in found]) for name in names}
+def retrained(cfg: Config, common: Shared, points: dict[str, Point]) -> dict[str, Any]:
+    """Measures on data.test of candidates over fresh seeds: each seed's, their mean and its interval."""
+    task, seeds = examples.task(cfg.data.train), range(cfg.seed + 1, cfg.seed + 1 + cfg.retrain)
+
+    def measure(one: Shared) -> dict[str, float]:
+        return head_scores.measures(task, head_scores.outputs(one.accelerator, one.model, one.rows["test"], cfg.data))
+
+    found = over_seeds(cfg, common, points, seeds, cfg.probe, measure, cfg.output_dir / "retrained")
+    names = [name for name in ("loss", "accuracy", "f1") if cfg.retrain and name in found["winner"][0]]
+    return {name: {n: fresh_seeds.summary([s[n] for s in scored]) for n in names} for name, scored in found.items()}
 
 
 if __name__ == "__main__":

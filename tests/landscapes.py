@@ -43,3 +43,9 @@ def nk(count: int, k: int, seed: int = 0):
     names = list(bits(count))
     best = max(fitness(dict(zip(names, map(int, f"{n:0{count}b}"), strict=True))) for n in range(2**count))
     return fitness, best
+
+
+def overfitted(point: dict, step: int) -> float:
+    """A loss at a step, better at each for more ones, which falls up to step 25 and rises behind it."""
+    share = string(point).mean()
+    return float(0.7 - 0.1 * share * min(step, 25) / 25 + 0.2 * max(0, step - 25) / 50)

@@ -14,6 +14,7 @@ from nlpft.errors import ConfigError
 
 Space = dict[str, BaseDistribution]
 Point = dict[str, Any]  # a candidate: a value for each dimension
+COPY = "copy_of"  # user attribute of a trial that took the value of an equal one, and was not scored
 REACH = 0.15  # share of a number's range that a change has as its standard deviation
 
 
@@ -50,12 +51,40 @@ def key(space: Space, point: Point) -> tuple[Any, ...]:
 
 
 def energy(study: Study, trial: FrozenTrial) -> float:
-    """What is to become least: a trial's value, its negative where the study maximises; if pruned, its last report."""
+    """What is to become least: a trial's value, its negative where the study maximises; if pruned, its last report.
+
+    inf where it reported nothing. Energies of different rungs are not comparable: see `energies`.
+    """
     step = trial.last_step
     value = trial.value if step is None or trial.value is not None else trial.intermediate_values[step]
     if value is None or math.isnan(value):  # pruned before it reported anything
         return math.inf
     return -value if study.direction == StudyDirection.MAXIMIZE else value
+
+
+def standing(study: Study, trial: FrozenTrial) -> tuple[bool, int, float, int]:
+    """What trials are sorted by, best first: completed before pruned, then later before earlier rungs, then by energy.
+
+    A score at an early rung says nothing beside one at the end: a loss may rise between them.
+    """
+    pruned = trial.state == TrialState.PRUNED
+    rung = -1 if trial.last_step is None else trial.last_step
+    return pruned, -rung if pruned else 0, energy(study, trial), trial.number
+
+
+def energies(study: Study, trials: Sequence[FrozenTrial]) -> np.ndarray:
+    """[trials] energies by which candidates can be compared: of completed ones their own, of pruned ones above all those.
+
+    Pruned ones follow the worst completed one in the order of their standing, in equal steps, over as much as lies between the
+    completed ones.
+    """
+    found = np.array([energy(study, trial) for trial in trials])
+    pruned = np.array([trial.state == TrialState.PRUNED for trial in trials], bool)
+    whole = found[~pruned]
+    worst, width = (whole.max(), np.ptp(whole) or 1.0) if len(whole) else (0.0, 1.0)
+    behind = sorted(np.flatnonzero(pruned).tolist(), key=lambda number: standing(study, trials[number]))
+    found[behind] = worst + width * np.arange(1, len(behind) + 1) / max(1, len(behind))
+    return found
 
 
 def finished(study: Study, space: Space, *states: TrialState) -> list[FrozenTrial]:
@@ -65,8 +94,8 @@ def finished(study: Study, space: Space, *states: TrialState) -> list[FrozenTria
 
 
 def best(study: Study, trials: Sequence[FrozenTrial]) -> FrozenTrial:
-    """The trial of least energy, the earliest of several."""
-    return min(trials, key=lambda trial: (energy(study, trial), trial.number))
+    """The trial of the best standing, the earliest of several."""
+    return min(trials, key=lambda trial: standing(study, trial))
 
 
 def in_order(space: Space) -> Space:

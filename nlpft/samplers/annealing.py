@@ -1,10 +1,12 @@
 """Simulated annealing: from one candidate to a neighbour, which may be worse while it is hot (Kirkpatrick et al. 1983).
 
 The chain follows from the trials in the study, so workers share it, and a killed search goes on. Of several workers each
-proposes a neighbour of where the chain stands when it asks.
+proposes a neighbour of where the chain stands when it asks. It is led to what is not scored yet: a candidate that is known
+would teach nothing, and where all neighbours are known, those further off are neighbours too.
 """
 
 import math
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any, Literal
@@ -21,6 +23,7 @@ from nlpft.samplers._cooling import Chain, Cooling, Move, Schedule, after, begin
 from nlpft.samplers._dimensions import Point, Space, energy, generator
 
 MARK = "annealing:chance"  # on trials that are moves of the chain
+TRIES = 20  # known neighbours one behind the other, from which on it looks further away
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ def check(config: Config) -> None:
 
 
 class Annealing(BaseSampler):
-    """Optuna's sampler of that kind; the study has one objective. moves: after which it is cold."""
+    """Optuna's sampler of that kind; the study has one objective. moves: scored candidates after which it is cold."""
 
     def __init__(self, config: Config, seed: int, moves: int) -> None:
         self.config, self.seed, self.spaces = config, seed, IntersectionSearchSpace()
@@ -98,11 +101,16 @@ class Annealing(BaseSampler):
             return {}
         rng = generator(self.seed, trial)
         study._storage.set_trial_system_attr(trial._trial_id, MARK, rng.random())
-        return neighbour(search_space, state.point, self.config.flips, rng)
+        done = dimensions.finished(study, search_space, TrialState.COMPLETE, TrialState.PRUNED)
+        known = {dimensions.key(search_space, one.params) for one in done}
+        return unknown(search_space, state.point, self.config.flips, known, rng)
 
     def state(self, study: Study, space: Space) -> Chain | None:
         """Where the chain stands: it begins at the best of the trials that are not its own."""
-        done = dimensions.finished(study, space, TrialState.COMPLETE, TrialState.PRUNED)
+        ended = dimensions.finished(study, space, TrialState.COMPLETE, TrialState.PRUNED)
+        done = [
+            one for one in ended if dimensions.COPY not in one.user_attrs
+        ]  # copies cost nothing, so nothing cools by them
         others = [one for one in done if MARK not in one.system_attrs and one.state == TrialState.COMPLETE]
         if not others:
             return None
@@ -127,6 +135,16 @@ def move(study: Study, space: Space, trial: FrozenTrial) -> Move:
     done = trial.state == TrialState.COMPLETE
     point = {name: trial.params[name] for name in space}
     return Move(point, energy(study, trial) if done else math.inf, trial.system_attrs.get(MARK, 0.0))
+
+
+def unknown(space: Space, point: Point, flips: int, known: Container[Any], rng: np.random.Generator) -> Point:
+    """A neighbour of `point` whose key is not in `known`; in one more of its values different where none such is found."""
+    for most in range(flips, max(flips, len(space)) + 1):
+        for _ in range(TRIES):
+            found = neighbour(space, point, most, rng)
+            if dimensions.key(space, found) not in known:
+                return found
+    return found
 
 
 def neighbour(space: Space, point: Point, flips: int, rng: np.random.Generator) -> Point:

@@ -1,7 +1,7 @@
 """A genetic algorithm: the better half of what was tried has children, which are crossed and mutated (Holland 1975).
 
 Generations, and who their parents were, stand in the study (Optuna's BaseGASampler): workers share them, and a killed search
-goes on. The best few stay among the parents for good (elitism, De Jong 1975).
+goes on. The best few stay among the parents for good (elitism, De Jong 1975). Pruned candidates come behind completed ones.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from nlpft.samplers import _dimensions as dimensions
-from nlpft.samplers._dimensions import Point, Space, energy, generator
+from nlpft.samplers._dimensions import Point, Space, generator
 from nlpft.samplers._population import CROSS, SELECT, adaptive_rate, crossed, mutated
 
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -103,7 +103,7 @@ class Genetic(BaseGASampler):
     def select_parent(self, study: Study, generation: int) -> list[FrozenTrial]:
         """Who may have children in `generation`: the one before it, and the best of its own parents."""
         older = self.get_parent_population(study, generation - 1)
-        elite = sorted(older, key=lambda trial: energy(study, trial))[: self.config.elite]
+        elite = sorted(older, key=lambda trial: dimensions.standing(study, trial))[: self.config.elite]
         return [*self.get_population(study, generation - 1), *elite]
 
     def sample_relative(self, study: Study, trial: FrozenTrial, search_space: Space) -> Point:
@@ -112,7 +112,7 @@ class Genetic(BaseGASampler):
         fitting = [parent for parent in parents if search_space.keys() <= parent.params.keys()]
         if not fitting or not search_space:
             return {}
-        energies, rng = _finite([energy(study, parent) for parent in fitting]), generator(self.seed, trial)
+        energies, rng = dimensions.energies(study, fitting), generator(self.seed, trial)
         old = dimensions.finished(study, search_space, *ENDED)
         known = {dimensions.key(search_space, one.params) for one in old}
         for _ in range(TRIES):
@@ -137,10 +137,3 @@ class Genetic(BaseGASampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         return dimensions.draw(param_distribution, generator(self.seed, trial, param_name))
-
-
-def _finite(energies: list[float]) -> np.ndarray:
-    """[parents] energies; what was pruned without a report is as bad as the worst."""
-    found = np.array(energies)
-    known = found[np.isfinite(found)]
-    return np.where(np.isfinite(found), found, known.max() if len(known) else 0.0)

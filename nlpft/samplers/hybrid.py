@@ -6,7 +6,7 @@ from typing import Any, Literal
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import Study
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from nlpft.samplers import _dimensions as dimensions
 from nlpft.samplers import annealing, genetic
@@ -46,21 +46,23 @@ def least(config: Config) -> int:
 
 
 class Hybrid(BaseSampler):
-    """Optuna's sampler of that kind. switch: number of the trial from which on it anneals."""
+    """Optuna's sampler of that kind. switch: candidates, copies of others not counted, behind which it anneals."""
 
     def __init__(self, first: Genetic, then: Annealing, switch: int) -> None:
         self.first, self.then, self.switch = first, then, switch
 
-    def part(self, trial: FrozenTrial) -> BaseSampler:
-        return self.first if trial.number < self.switch else self.then
+    def part(self, study: Study, trial: FrozenTrial) -> BaseSampler:
+        ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        copies = sum(dimensions.COPY in one.user_attrs for one in ended if one.number < trial.number)
+        return self.first if trial.number - copies < self.switch else self.then
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> Space:
-        return self.part(trial).infer_relative_search_space(study, trial)
+        return self.part(study, trial).infer_relative_search_space(study, trial)
 
     def sample_relative(self, study: Study, trial: FrozenTrial, search_space: Space) -> Point:
-        return self.part(trial).sample_relative(study, trial, search_space)
+        return self.part(study, trial).sample_relative(study, trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return self.part(trial).sample_independent(study, trial, param_name, param_distribution)
+        return self.part(study, trial).sample_independent(study, trial, param_name, param_distribution)

@@ -13,6 +13,7 @@ What lies below the first block that trains rests: it computes as in evaluation,
 every epoch and every trial. Nothing else differs from a run without this file (tests/search/test_fitness.py).
 """
 
+import copy
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -39,6 +40,12 @@ class Pretrained:
 
     def __init__(self, model: nn.Module) -> None:
         self.values = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    def having(self, others: dict[str, Tensor]) -> "Pretrained":
+        """The same with some other values, by name."""
+        found = copy.copy(self)
+        found.values = {**self.values, **others}
+        return found
 
     @torch.no_grad()
     def restore(self, model: nn.Module) -> None:

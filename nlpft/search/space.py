@@ -8,8 +8,9 @@ blocks                how many of the blocks are kept at all, from below; the ot
 transplant.03         1: the block's weights are taken from the source model; 0: they stay
 """
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -70,6 +71,28 @@ def check(config: SpaceConfig, blocks: int) -> None:
         raise ConfigError(f"space.rates {config.rates}: a factor of 1 or more")
     if not 0 <= config.least_blocks <= blocks:
         raise ConfigError(f"space.least_blocks {config.least_blocks}: the model has {blocks} blocks")
+
+
+def canonical(point: Point) -> Point:
+    """What of a candidate decides the network and its training: equal for candidates that are so in all but their values.
+
+    Without what is said of blocks that are left out, and the rates of blocks of which nothing trains.
+    """
+    count = point.get("blocks", math.inf)
+    found = {name: value for name, value in point.items() if _number(name) < count}
+    trained = {_number(name) for name, value in found.items() if _trains(name, value)}
+    return {name: value for name, value in found.items() if not name.startswith("rate.") or _number(name) in trained}
+
+
+def _number(name: str) -> float:
+    """Of the block that a dimension speaks of; -1 where it speaks of none."""
+    place = name.split(".")[1] if "." in name else ""
+    return int(place) if place.isdigit() else -1
+
+
+def _trains(name: str, value: Any) -> bool:
+    """Whether a dimension's value lets something of its block train."""
+    return (name.startswith("keep.") and not value) or (name.startswith("rank.") and value > 0)
 
 
 def mask(point: Point) -> str:

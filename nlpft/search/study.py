@@ -4,10 +4,12 @@ study = open_study(path, space, sampler)
 run(study, space, score, budget)       # score(trial, point) -> the value; smaller is better
 """
 
+import hashlib
+import itertools
 import json
 import math
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -21,19 +23,23 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nlpft import config
+from nlpft.data import store
 from nlpft.errors import ConfigError, Interrupted, TrainingError
 from nlpft.files import write_text
-from nlpft.samplers._dimensions import Point, Space, key
+from nlpft.samplers._dimensions import COPY, Point, Space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # what a search says is up to who runs it
 
 NAME = "search"  # of the one study in a file
-SPACE, COPY, CAUSE = "space", "copy_of", "cause"  # attributes of a study, and of its trials
+SPACE, CAUSE = "space", "cause"  # attributes of a study, and of its trials
 DATABASES = (".db", ".sqlite", ".sqlite3")
 ALL_FAILED = 10  # trials that failed, and no other: then nothing will ever be scored
 CIRCLES = 100  # equal candidates one behind the other: then nothing new is to come
 
+MOST_COUNTED = 10_000  # points of a space that are gone through to count those that differ
+
 Score = Callable[[Trial, Point], float]
+Form = Callable[[Point], Point]
 SCORED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -89,23 +95,42 @@ def open_study(
     return study
 
 
-def keep_settings(settings: Any, free: Sequence[str]) -> None:
-    """Write a recipe's settings beside the study, into config.yaml of its output_dir.
+def keep_settings(settings: Any, free: Sequence[str], data: Mapping[str, Path] | None = None) -> None:
+    """Write a recipe's settings beside the study, into config.yaml of its output_dir, and what data they name, into data.json.
 
-    Raises ConfigError where the study was begun with others, but for those whose key begins with one of `free`.
+    data: dataset folders by the settings' keys; compared by fingerprint, as another dataset may come to lie in the same folder.
+    Raises ConfigError where the study was begun with others, but for settings whose key begins with one of `free`.
     """
-    file = settings.output_dir / "config.yaml"
+    file, beside = settings.output_dir / "config.yaml", settings.output_dir / "data.json"
+    contents = {key: _fingerprint(folder) for key, folder in (data or {}).items()}
     if file.exists():
         config.check_same(config.load(type(settings), file), settings, free)
-    else:
-        write_text(file, config.dump(settings))
+        _check_data(json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}, contents, data or {})
+        return
+    write_text(beside, json.dumps(contents, indent=2) + "\n")
+    write_text(file, config.dump(settings))
+
+
+def _fingerprint(folder: Path) -> str | None:
+    """What tells a dataset's contents apart; `datasets` writes one too."""
+    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    return store.info(folder).get("fingerprint") or state.get("_fingerprint")
+
+
+def _check_data(before: dict[str, Any], now: dict[str, Any], folders: Mapping[str, Path]) -> None:
+    other = next((name for name in now if before.get(name) != now[name]), None)
+    if other is not None:
+        raise ConfigError(
+            f"{other} {folders[other]}: not the dataset that this search began with (fingerprint {before.get(other)} then, "
+            f"{now[other]} now), for which alone its scores hold: choose another output_dir"
+        )
 
 
 class Seen:
     """What a study holds of candidates, by their values; each trial is read once."""
 
-    def __init__(self, space: Space) -> None:
-        self.space = space
+    def __init__(self, space: Space, form: Form = dict) -> None:
+        self.space, self.form = space, form
         self.known: dict[Any, FrozenTrial] = {}  # those that were scored, or pruned
         self.scored: set[int] = set()  # numbers of the trials that spent budget
         self.copies = 0
@@ -125,19 +150,25 @@ class Seen:
         elif trial.state != TrialState.FAIL or CAUSE in trial.user_attrs:
             self.scored.add(trial.number)
         if trial.state != TrialState.FAIL and self.space.keys() <= trial.params.keys():
-            self.known.setdefault(key(self.space, trial.params), trial)
+            self.known.setdefault(self.key(trial.params), trial)
+
+    def key(self, point: Point) -> Any:
+        """Equal for candidates that are scored once."""
+        return tuple(sorted(self.form({name: point[name] for name in self.space}).items()))
 
 
-def run(study: Study, space: Space, score: Score, budget: int) -> Found:
+def run(study: Study, space: Space, score: Score, budget: int, form: Form = dict) -> Found:
     """Score candidates until the study has `budget` of them, or none is left; what it has already is counted.
 
-    A candidate that was scored before, in this or another worker, takes that value and costs nothing. A trial that fails is
-    recorded with its cause, and the search goes on. Of several workers each ends the trial that it has in hand, so that there may
-    be as many more than `budget`. Raises TrainingError with the first cause where nothing but failures comes.
+    form: what of a candidate decides its score, where that is not all of it. A candidate whose form was scored before, in this or
+    another worker, takes that value and costs nothing. A trial that fails is recorded with its cause, and the search goes on. Of
+    several workers each ends the trial that it has in hand, so that there may be as many more than `budget`. Raises TrainingError
+    with the first cause where nothing but failures comes.
     """
-    circles, why, seen = 0, "the budget is spent", Seen(space)
+    circles, why, seen = 0, "the budget is spent", Seen(space, form)
+    whole = _distinct(space, seen)
     while seen.update(study) < budget:
-        if len(seen.known) >= size(space):
+        if len(seen.known) >= whole:
             why = "all points of the space are scored"
             break
         if circles >= CIRCLES:
@@ -163,12 +194,42 @@ def results(study: Study) -> list[FrozenTrial]:
     return sorted(done, key=lambda t: (_sign(study) * (t.value or 0.0), t.number))
 
 
+def table(study: Study) -> dict[str, list[dict[str, Any]]]:
+    """For a result's JSON: the scored `candidates`, best first, and those that were `pruned`, in their order; each once.
+
+    Each says its loss (a pruned one its last, and at which `step`), its seconds, its trial's attribute `trained`, and its values.
+    """
+    ended = study.get_trials(deepcopy=False, states=(TrialState.PRUNED,))
+    pruned = [trial for trial in ended if COPY not in trial.user_attrs]
+    return {
+        "candidates": [_row(trial) for trial in results(study)],
+        "pruned": [_row(trial, step=trial.last_step) for trial in pruned],
+    }
+
+
+def _row(trial: FrozenTrial, **more: Any) -> dict[str, Any]:
+    seconds = trial.duration.total_seconds() if trial.duration else None
+    told = {"loss": trial.value, **more, "seconds": seconds, "trained": trial.user_attrs.get("trained")}
+    return {**told, **trial.params}
+
+
+def once(folder: Path, what: Any, make: Callable[[], Any]) -> Any:
+    """`make()`, which JSON can hold, of `what`, which says all that decides it: kept in `folder`, and made once only."""
+    told = json.dumps(what, sort_keys=True)
+    file = folder / f"{hashlib.sha256(told.encode()).hexdigest()[:16]}.json"
+    if not file.exists():
+        value = make()
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(file, json.dumps({"of": what, "value": value}, indent=2) + "\n")
+    return json.loads(file.read_text(encoding="utf-8"))["value"]
+
+
 def _one(study: Study, space: Space, score: Score, seen: Seen) -> bool:
     """Ask for a candidate and tell its value; returns whether it was a copy."""
     trial = study.ask()
     point = point_of(trial, space)
     seen.update(study)
-    twin = seen.known.get(key(space, point))
+    twin = seen.known.get(seen.key(point))
     if twin is not None:
         trial.set_user_attr(COPY, twin.number)
         if twin.state == TrialState.COMPLETE:
@@ -212,6 +273,19 @@ def _first_cause(study: Study) -> str:
 
 def _sign(study: Study) -> int:
     return -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
+
+
+def _distinct(space: Space, seen: Seen) -> float:
+    """Number of points that are scored once; where they are too many to count, that of all points."""
+    if seen.form is dict or size(space) > MOST_COUNTED:
+        return size(space)
+    values = [d.choices if isinstance(d, CategoricalDistribution) else _grid(d) for d in space.values()]
+    return len({seen.key(dict(zip(space, found, strict=True))) for found in itertools.product(*values)})
+
+
+def _grid(dimension: Any) -> list[Any]:
+    step = dimension.step or 1  # of one value
+    return [dimension.low + number * step for number in range(int(_values(dimension)))]
 
 
 def _values(dimension: Any) -> float:

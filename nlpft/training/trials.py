@@ -1,7 +1,9 @@
 """A candidate's training as a cheap trial: all share model, rows and features of frozen blocks (nlpft/search/fitness.py)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache, partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from accelerate import Accelerator, PartialState
@@ -15,7 +17,8 @@ from nlpft.models.compute import ComputeConfig, prepare
 from nlpft.models.head_forward import choose
 from nlpft.models.heads import new_head, rate_factors
 from nlpft.models.load import autocast, context, weight_type
-from nlpft.search import candidate, fitness
+from nlpft.samplers._dimensions import Point
+from nlpft.search import candidate, fitness, study
 from nlpft.training import method
 from nlpft.training.loop import StepReport, StepSettings, evaluate_loss, train_steps
 from nlpft.training.optim import build_optimizer, learning_rate
@@ -64,13 +67,25 @@ def shared(cfg: Any, dtype: str = "float32", source: str = "", probe: int = 0) -
     features = {name: fitness.Features(model, data, cfg.data) for name, data in rows.items()}
     steps = max(1, round(cfg.epochs * rows["train"].steps_per_epoch(cfg.data)))
     common = Shared(accelerator, model, fitness.Pretrained(model), rows, features, steps, giver)
-    return _probed(cfg, common, probe) if probe else common
+    return _probed(cfg, common, probe, cfg.seed) if probe else common
 
 
-def _probed(cfg: Any, common: Shared, epochs: int) -> Shared:
+def fresh(cfg: Any, common: Shared, seed: int, probe: int = 0) -> Shared:
+    """`common`, which is one of a new head, with another: as a run with `seed` begins it, then probed by its order of rows.
+
+    So a setting that was chosen with one head is judged with others. A head that cfg.model has already stays as it is.
+    """
+    set_seed(seed)
+    drawn = new_head(cfg.model, "float32", examples.task(cfg.data.train), cfg.head)
+    head = {name: drawn.get_parameter(name).detach() for name in drawn.head_parameters}
+    begun = common._replace(weights=common.weights.having(head))
+    return _probed(cfg, begun, probe, seed) if probe else begun
+
+
+def _probed(cfg: Any, common: Shared, epochs: int, seed: int) -> Shared:
     """`common` with a head that has learnt."""
     steps = epochs * common.rows["train"].steps_per_epoch(cfg.data)
-    with fitting(cfg, common._replace(steps=steps), {}, cfg.seed) as (reports, _):
+    with fitting(cfg, common._replace(steps=steps), {}, seed) as (reports, _):
         for _report in reports:
             pass
     return common._replace(weights=fitness.Pretrained(common.model))
@@ -78,7 +93,7 @@ def _probed(cfg: Any, common: Shared, epochs: int) -> Shared:
 
 @contextmanager
 def fitting(
-    cfg: Any, common: Shared, point: dict[str, Any], seed: int
+    cfg: Any, common: Shared, point: Point, seed: int
 ) -> Iterator[tuple[Iterator[StepReport], Callable[[], float]]]:
     """Within it the steps of a candidate's training, and what gives its loss on data.eval, nats per target.
 
@@ -105,3 +120,33 @@ def fitting(
             return evaluate_loss(common.accelerator, model, held_out, read["eval"], count)[0]
 
         yield train_steps(common.accelerator, model, optimizer, steps, read["train"], count, settings), evaluate
+
+
+def over_seeds(
+    cfg: Any,
+    common: Shared,
+    points: dict[str, Point],
+    seeds: Iterable[int],
+    probe: int,
+    measure: Callable[[Shared], Any],
+    folder: Path,
+) -> dict[str, list[Any]]:
+    """What `measure` says, which JSON can hold, behind the training of each of `points`, by name, for each of `seeds`.
+
+    A seed draws head, rows and dropout, the same for all points. What `folder` keeps of an earlier call is not trained again.
+    """
+    found: dict[str, list[Any]] = {name: [] for name in points}
+    for seed in seeds:
+        begun = cache(partial(fresh, cfg, common, seed, probe))
+        for name, point in points.items():
+            train = partial(_measured, cfg, begun, point, seed, measure)
+            found[name].append(study.once(folder, [point, seed], train))
+    return found
+
+
+def _measured(cfg: Any, begun: Callable[[], Shared], point: Point, seed: int, measure: Callable[[Shared], Any]) -> Any:
+    common = begun()
+    with fitting(cfg, common, point, seed) as (steps, _):
+        for _report in steps:
+            pass
+        return measure(common)

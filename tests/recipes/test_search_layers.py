@@ -1,6 +1,7 @@
 """recipes/search_layers.py: its scores are those of classify.py's training, it goes on, and the winner is trained anew."""
 
 import json
+import shutil
 
 import classify
 import pytest
@@ -9,6 +10,7 @@ import tiny_heads
 
 from nlpft import config
 from nlpft.errors import ConfigError
+from nlpft.training import trials
 
 GRID = {"search.name": "grid", "budget": 8, "retrain": 0}
 
@@ -56,7 +58,7 @@ def test_a_candidate_scores_what_a_run_of_classify_scores(tmp_path, bert, labels
             *patterns,
             "bert.pooler.*",
         ]
-        run = tmp_path / "".join(str(bit) for bit in one.values() if bit in (0, 1))
+        run = tmp_path / "".join(str(bit) for name, bit in one.items() if name.startswith("keep."))
         best = classify.main(config.parse(classify.Config, [*words(bert, labels, run), *frozen]))
         assert one["loss"] == pytest.approx(best.loss, rel=1e-4)
 
@@ -68,6 +70,7 @@ def test_a_search_goes_on_and_its_winner_is_trained_with_fresh_seeds(tmp_path, b
     losses = [one["loss"] for one in again["candidates"]]
     assert losses == sorted(losses)
     assert json.loads((tmp_path / "run/result.json").read_text()) == again
+    assert list(again["test"]) == ["winner", "all weights, from the probed head"]
     for trained in again["test"].values():
         assert len(set(trained["loss"]["seeds"])) == 2
         assert trained["loss"]["mean"] == pytest.approx(sum(trained["loss"]["seeds"]) / 2)
@@ -82,7 +85,11 @@ def test_cost_leads_to_candidates_that_train_less(tmp_path, bert, labels):
         **{"search.name": "grid", "budget": 8, "cost": 100.0, "retrain": 0},
     )
     assert result["mask"] == "111"
-    assert sum(value for name, value in result["candidates"][-1].items() if name != "loss") == 0
+    assert sum(value for name, value in result["candidates"][-1].items() if name.startswith("keep.")) == 0
+    trained = [one["trained"] for one in result["candidates"]]
+    assert trained == sorted(trained)
+    assert trained[0] < trained[-1]
+    assert all(one["seconds"] > 0 for one in result["candidates"])
 
 
 @pytest.mark.parametrize(
@@ -109,6 +116,8 @@ def test_all_dimensions_are_searched(space, tmp_path, bert, labels):
         ({"space.keep": "none"}, "empty"),
         ({"source": "elsewhere"}, "give both, or neither"),
         ({"workers": 0}, "workers 0: at least 1"),
+        ({"retrain": -1}, "retrain and probe: 0 or more"),
+        ({"epochs": -1}, "epochs: above 0"),
         ({"data.test": "None"}, r"data\.test"),
         ({"data.mixup": 0.5}, "rows as they are"),
     ],
@@ -126,3 +135,40 @@ def test_another_space_or_another_setting_in_the_same_folder_is_refused(tmp_path
         searched(bert, labels, tmp_path / "run", **fixed, **{"space.keep": "parts"})
     with pytest.raises(ConfigError, match=r"optim\.lr: 0\.001 then, 0\.01 now"):
         searched(bert, labels, tmp_path / "run", **fixed, **{"optim.lr": 0.01})
+
+
+def test_other_data_under_the_same_path_is_refused(tmp_path, bert):
+    data, fixed = tmp_path / "data", {"budget": 1, "retrain": 0}
+    first = tiny_heads.classified(tmp_path, bert)
+    first.rename(data)
+    searched(bert, data, tmp_path / "run", **fixed)
+    searched(bert, data, tmp_path / "run", **fixed)
+    shutil.rmtree(data)
+    tiny_heads.classified(tmp_path, bert, held_out=10).rename(data)
+    with pytest.raises(ConfigError, match="data/train: not the dataset that this search began with"):
+        searched(bert, data, tmp_path / "run", **fixed)
+
+
+def test_fresh_seeds_without_a_probe_are_runs_of_classify_with_those_seeds(tmp_path, bert, labels):
+    result = searched(bert, labels, tmp_path / "run", probe=0, budget=1)
+    for seed, loss in zip((1, 2), result["test"]["all weights"]["loss"]["seeds"], strict=True):
+        own = words(bert, labels, tmp_path / str(seed), **{"seed": seed, "data.eval": labels / "test"})
+        assert loss == pytest.approx(classify.main(config.parse(classify.Config, own)).loss, rel=1e-4)
+
+
+def test_what_was_retrained_is_kept_and_pruned_candidates_are_told(tmp_path, bert, labels, monkeypatch):
+    first = searched(bert, labels, tmp_path / "run", budget=8, least_steps=1, retrain=1)
+    assert len(first["pruned"]) + len(first["candidates"]) == 8
+    assert first["pruned"]
+    last = 2 * 5  # epochs of 24 rows, 5 in a step
+    for one in first["pruned"]:
+        assert 0 < one["step"] < last
+        assert one["seconds"] > 0
+        assert one["trained"] > 0
+    trained = []
+    before = trials.fresh
+    monkeypatch.setattr(trials, "fresh", lambda *given: trained.append(given[2]) or before(*given))
+    again = searched(bert, labels, tmp_path / "run", budget=8, least_steps=1, retrain=2)
+    assert trained == [2]
+    for name, measures in again["test"].items():
+        assert measures["loss"]["seeds"][0] == first["test"][name]["loss"]["mean"]

@@ -7,17 +7,19 @@ import landscapes
 import numpy as np
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from searches import sampler, searched
+from optuna.trial import TrialState, create_trial
+from searches import pruned, sampler, searched
 
 from nlpft import plugins
 from nlpft.errors import ConfigError
 from nlpft.samplers import _dimensions as dimensions
 from nlpft.samplers import _population as population
 from nlpft.samplers._cooling import Move, Schedule, after, begin, estimated, metropolis
-from nlpft.samplers.annealing import neighbour
+from nlpft.samplers.annealing import MARK, Config, neighbour, unknown
 from nlpft.search.study import open_study, run
 
 RNG = np.random.default_rng
+QUIET = {"annealing": {"reheat_after": 0}, "hybrid": {"annealing": Config(reheat_after=0)}}  # never heated again
 MIXED = {
     "batch": IntDistribution(8, 64, step=8),
     "dropout": FloatDistribution(0.0, 0.5, step=0.1),
@@ -101,6 +103,49 @@ def test_neighbours_differ_in_one_to_so_many_values():
     counts = Counter(sum(neighbour(space, zeros, 3, rng).values()) for _ in range(600))
     assert set(counts) == {1, 2, 3}
     assert all(150 < count < 250 for count in counts.values())
+
+
+def trial(value: float | None, **reports: float):
+    """A trial on one bit, completed with `value`, or pruned behind its reports by step (`at5`)."""
+    state = TrialState.PRUNED if value is None else TrialState.COMPLETE
+    steps = {int(name.removeprefix("at")): report for name, report in reports.items()}
+    own = {"params": {"bit": 0}, "distributions": {"bit": CategoricalDistribution((0, 1))}}
+    return create_trial(state=state, value=value, intermediate_values=steps, **own)
+
+
+def test_pruned_candidates_stand_behind_completed_ones_by_rung_and_then_by_score():
+    for direction, sign in (("minimize", 1), ("maximize", -1)):
+        study = open_study(None, landscapes.bits(1), sampler("random", landscapes.bits(1), 2), direction=direction)
+        added = [trial(None), trial(None, at5=sign * 0.1), trial(None, at5=sign * 0.3, at15=sign * 0.4),
+                 trial(sign * 0.8), trial(sign * 0.9), trial(None, at5=sign * 0.05)]  # fmt: skip
+        study.add_trials(added)
+        found = dimensions.energies(study, study.trials)
+        assert list(np.argsort(found)) == [3, 4, 2, 5, 1, 0]
+        assert found == pytest.approx([1.0, 0.975, 0.925, 0.8, 0.9, 0.95])
+        assert dimensions.best(study, study.trials).number == 3
+
+
+def test_no_pruned_candidate_is_elite_before_a_completed_one():
+    space = landscapes.bits(12)
+    study = pruned("genetic", space, landscapes.overfitted, 60, 75)[1]
+    whole = lambda trials: sum(one.state == TrialState.COMPLETE for one in trials)  # noqa: E731
+    counts = []
+    for generation in range(2, 5):
+        older = study.sampler.get_parent_population(study, generation - 1)
+        elite = study.sampler.select_parent(study, generation)[-2:]
+        counts.append((whole(elite), min(2, whole(older)), len(older) - whole(older)))
+    assert all(own == most for own, most, _ in counts)
+    assert any(most and hopeless for _, most, hopeless in counts)
+
+
+def test_annealing_stands_on_no_pruned_candidate_behind_its_walk():
+    space = landscapes.bits(12)
+    study = pruned("annealing", space, landscapes.overfitted, 60, 75)[1]
+    state = study.sampler.state(study, space)
+    whole = [one for one in study.trials if one.state == TrialState.COMPLETE]
+    assert len(whole) < len(study.trials)
+    assert state.point in [dict(sorted(one.params.items())) for one in whole]
+    assert state.least == min(one.value for one in whole)
 
 
 def test_metropolis_accepts_what_is_better_and_rises_by_their_probability():
@@ -205,3 +250,25 @@ def test_what_a_search_needs_covers_its_parts():
     assert {name: module.least(module.Config()) for name, module in needs.items()} == {
         "annealing": 12, "genetic": 12, "grid": 1, "hybrid": 30, "random": 1, "tpe": 11,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["annealing", "hybrid"])
+def test_annealing_spends_its_budget_on_new_candidates_and_is_not_cold_before(name):
+    space = landscapes.bits(7)
+    for seed in range(5):
+        study = open_study(None, space, sampler(name, space, 60, seed, **QUIET[name]))
+        found = run(study, space, lambda trial, point: -landscapes.onemax(point), 60)
+        part = getattr(study.sampler, "then", study.sampler)
+        state = part.state(study, space)
+        assert found.scored == 60
+        assert found.copies < 6
+        assert state.step == sum(MARK in one.system_attrs and "copy_of" not in one.user_attrs for one in study.trials)
+        assert state.temperature >= state.first * 0.009
+
+
+def test_where_all_neighbours_are_known_those_further_off_are_neighbours():
+    space, rng = landscapes.bits(4), RNG(0)
+    zeros = dict.fromkeys(space, 0)
+    near = {tuple(int(n == hit) for n in range(4)) for hit in range(4)} | {(0, 0, 0, 0)}
+    assert sum(unknown(space, zeros, 1, near, rng).values()) == 2
+    assert sum(unknown(space, zeros, 1, near - {(0, 1, 0, 0)}, rng).values()) == 1

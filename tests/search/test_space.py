@@ -9,7 +9,7 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from nlpft.errors import ConfigError, ModelError
 from nlpft.models.blocks import blocks
 from nlpft.search import candidate
-from nlpft.search.space import SpaceConfig, mask, space_of
+from nlpft.search.space import SpaceConfig, canonical, mask, space_of
 
 
 def trained(model, point: dict) -> set[str]:
@@ -115,3 +115,24 @@ def test_chosen_blocks_are_taken_from_the_source():
 def test_settings_that_contradict_each_other_are_refused(config, message):
     with pytest.raises(ConfigError, match=message):
         space_of(config, 3)
+
+
+def test_candidates_that_are_one_network_have_one_form():
+    short = {"blocks": 1, "keep.00": 0, "keep.embeddings": 1, "rate.00": 2.0}
+    assert canonical({**short, "keep.01": 0, "rate.01": 0.5, "transplant.01": 1}) == short
+    assert canonical({**short, "keep.01.mlp": 1, "rank.01": 4, "rank.01.mlp": 8}) == short
+    assert canonical({**short, "blocks": 2, "keep.01": 1, "rate.01": 0.5}) == {**short, "blocks": 2, "keep.01": 1}
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        {"blocks": 2, "keep.00": 1, "keep.01": 0, "rate.01": 0.5, "transplant.00": 1},
+        {"keep.00.attention": 1, "keep.00.mlp": 0, "rate.00": 2.0},
+        {"rank.00": 4, "rate.00": 2.0, "rank.01": 0},
+        {"keep.embeddings": 0, "lr": 0.1},
+    ],
+)
+def test_what_decides_a_network_stays_in_its_form(point):
+    assert canonical(point) == point
+    assert canonical({**point, "rate.05": 1.0}) == point

@@ -11,6 +11,7 @@ from optuna.pruners import SuccessiveHalvingPruner
 from searches import sampler
 
 from nlpft.errors import ConfigError, Interrupted, TrainingError
+from nlpft.search.space import SpaceConfig, canonical, space_of
 from nlpft.search.study import CAUSE, COPY, check, open_study, results, run, size
 
 SPACE = landscapes.bits(6)
@@ -48,12 +49,26 @@ def test_equal_candidates_are_scored_once():
         calls.append(tuple(point.values()))
         return ones(trial, point)
 
-    study = study_in(None, "annealing")
+    study = study_in(None, "random")
     found = run(study, SPACE, score, 40)
     assert len(calls) == len(set(calls)) == found.scored
     copies = [trial for trial in study.trials if COPY in trial.user_attrs]
     assert len(copies) == found.copies > 0
     assert all(trial.value == study.trials[trial.user_attrs[COPY]].value for trial in copies)
+
+
+def test_equal_networks_are_scored_once_and_end_the_search_when_all_are():
+    """Of one to three blocks with a bit each, and one of the embeddings: 2 (2 + 4 + 8) networks, in 48 points."""
+    space = space_of(SpaceConfig(least_blocks=1), 3)
+    calls = []
+
+    def score(trial, point):
+        calls.append(tuple(sorted(canonical(point).items())))
+        return 1.0
+
+    found = run(study_in(None, space=space), space, score, 40, canonical)
+    assert len(calls) == len(set(calls)) == found.scored == 28
+    assert found.why == "all points of the space are scored"
 
 
 def test_a_space_that_is_used_up_ends_the_search():
@@ -166,7 +181,7 @@ def test_pruned_candidates_count_in_their_generation():
 
     def score(trial, point):
         trial.report(ones(trial, point), 1)
-        if trial.number % 3:
+        if ones(trial, point) < 7:
             raise optuna.TrialPruned
         return ones(trial, point)
 

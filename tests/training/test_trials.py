@@ -1,21 +1,24 @@
 """Every dimension of a space reaches the trial: what trains, its rate and rank, how many blocks there are, and whose."""
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 import tiny_heads
 import torch
 from accelerate.state import AcceleratorState
+from accelerate.utils import set_seed
 
 from nlpft.config import plugin
 from nlpft.data.examples import ExamplesConfig
 from nlpft.errors import ConfigError
 from nlpft.models.blocks import blocks
-from nlpft.models.heads import HeadConfig
+from nlpft.models.heads import HeadConfig, new_head
 from nlpft.training.optim import OptimConfig
-from nlpft.training.trials import Shared, fitting, shared
+from nlpft.training.trials import Shared, fitting, fresh, shared
 
+MATRICES = ("classifier.weight", "bert.pooler.dense.weight")  # what a new head draws
 KEPT = {"keep.00": 1, "keep.01": 1, "keep.embeddings": 1}
 
 
@@ -175,3 +178,28 @@ def test_a_probed_head_has_learnt_and_nothing_else_has(made):
         before = evaluate()
     with fitting(cfg, probed, KEPT, 0) as (_, evaluate):
         assert evaluate() < before
+
+
+def test_a_fresh_seed_has_the_head_of_a_run_with_that_seed_on_the_same_body(made):
+    cfg, common, _ = made
+    begun = {seed: fresh(cfg, common, seed).weights.values for seed in (0, 1, 2)}
+    for name, weight in common.weights.values.items():
+        own = [begun[seed][name] for seed in (0, 1, 2)]
+        assert torch.equal(own[0], weight), name
+        assert torch.equal(own[1], weight) == torch.equal(own[1], own[2]) == (name not in MATRICES), name
+    set_seed(2)
+    run = new_head(cfg.model, "float32", common.model.task, cfg.head)
+    assert all(torch.equal(run.get_parameter(name), begun[2][name]) for name in run.head_parameters)
+
+
+def test_the_heads_of_fresh_seeds_are_probed_each_anew(made):
+    cfg = replace(made[0], optim=OptimConfig(lr=0.0005, warmup=0))
+    probed = shared(cfg, probe=3)
+    heads = {seed: fresh(cfg, probed, seed, probe=3) for seed in (1, 2)}
+    for seed, one in heads.items():
+        with fitting(cfg, fresh(cfg, probed, seed), KEPT, 0) as (_, evaluate):
+            before = evaluate()
+        with fitting(cfg, one, KEPT, 0) as (_, evaluate):
+            assert evaluate() < before
+    values = [one.weights.values["classifier.weight"] for one in (probed, *heads.values())]
+    assert not any(torch.equal(a, b) for a, b in itertools.combinations(values, 2))
