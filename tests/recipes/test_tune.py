@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 
+import corpora
 import optuna
 import pytest
 import quick_recipe
@@ -22,6 +23,7 @@ from nlpft.data.convert import Options, convert
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.errors import ConfigError, DataError, TrainingError
 from nlpft.search.study import CAUSE
+from nlpft.training.runs import Recipe
 
 SPACE = ("optim.lr=1e-5..1e-1:log", "data.rows_per_step=4|8|16", "tuning.rank=4..64")
 
@@ -388,3 +390,16 @@ def test_a_measure_is_named_and_shown_as_users_know_it(place, tmp_path, capsys):
     with pytest.raises(DataError, match="nowhere"):
         go(place, "--no_prune", space=("optim.lr=1e-4|1e-2",), **{**fixed, "output_dir": place / "other"})
     assert not (place / "other").exists()
+
+
+def test_pretraining_from_random_weights_is_checked_by_the_tokenizer_it_will_have(place, tiny_folder):
+    text = corpora.write_text(place / "corpus.txt")
+    shutil.rmtree(place / "train")
+    convert([text], place / "train", TextTokenizer(tiny_folder), Options(format="text", max_length=64))
+    model = corpora.write_config(place, "decoder")
+    data = {"train": str(place / "train"), "eval": str(place / "train")}
+    settings = {"from_config": str(model), "tokenizer": str(tiny_folder), "model": "nowhere", "data": data}
+    (place / "settings.yaml").write_text(yaml.safe_dump(settings))
+    Recipe("pretrain", place / "settings.yaml").preflight(place / "train")
+    with pytest.raises(DataError, match="test"):
+        Recipe("pretrain", place / "settings.yaml").preflight(place / "test")
