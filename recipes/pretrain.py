@@ -4,7 +4,7 @@ accelerate launch recipes/pretrain.py --config recipes/configs/minilm_pretrain.y
 """
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,11 @@ class Config(RunConfig):
     data: DataConfig = DataConfig()
     tuning: Any = plugin("tuning", "full")
     objective: Any = plugin("objectives", "causal_lm")
+
+
+def check(cfg: Config) -> None:
+    """Raise UserError for what would end a run before its first step, as far as it is known before anything is made."""
+    preflight.check(replace(cfg, model=cfg.tokenizer) if cfg.from_config else cfg)
 
 
 def main(cfg: Config) -> Best:

@@ -6,7 +6,9 @@ The same call again goes on after a kill.
 """
 
 import json
+import statistics
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,13 +19,16 @@ from accelerate import PartialState
 
 from nlpft import cli, config
 from nlpft.config import module_of, plugin
+from nlpft.data import examples
+from nlpft.data.examples import ExamplesConfig
 from nlpft.errors import ConfigError
-from nlpft.evaluation import fresh_seeds
-from nlpft.evaluation.sweep import Scores
+from nlpft.evaluation import fresh_seeds, head_scores
+from nlpft.evaluation.fresh_seeds import shown
+from nlpft.evaluation.head_scores import LOWER
 from nlpft.files import write_text
 from nlpft.samplers._dimensions import Point
 from nlpft.search import ranges, rungs, study, workers
-from nlpft.training.runs import Recipe, trained
+from nlpft.training.runs import Recipe, contents, trained
 
 PARTS = 90  # of a run, in which its evaluations are counted: runs of other batch sizes have other numbers of steps
 
@@ -39,7 +44,8 @@ class Config:
     recipe: str = "classify"
     """Recipe that is run: classify, tag, sft, pretrain, or a .py file of your own like them."""
     output_dir: Path = Path("runs/tune")
-    """Holds search.db, the study, which Optuna's dashboard opens; result.json; winner.yaml, the settings for --config."""
+    """Holds search.db, the study, which Optuna's dashboard opens (it has measures that are better when high as their negative,
+    and as an attribute by name); result.json; winner.yaml, the settings for --config; base.json, what all runs began from."""
     budget: int = 30
     """Candidates that are scored, of all workers together."""
     workers: int = 1
@@ -69,30 +75,48 @@ def main(cfg: Config) -> dict[str, Any]:
 
     # the winner: the best by its mean over fresh seeds on data.eval, for one seed alone may have been lucky
     first = recipe.base.seed + 1
-    train = partial(trained, recipe, cfg.output_dir / "runs/final", cost=fresh_seeds.cost)
-    again = partial(fresh_seeds.values, Scores(cfg.output_dir / "scores.jsonl", resume=True), train)
     points = [trial.params for trial in study.results(searched)[: cfg.finalists]]
-    finals = [(point, again(point, range(first, first + cfg.seeds))) for point in points]
-    (winner, own), *others = sorted(finals, key=lambda final: sum(final[1]))
+    finals = [(point, again(cfg, recipe, point, range(first, first + cfg.seeds))) for point in points]
+    finals.sort(key=lambda final: sum(final[1]) if recipe.measure in LOWER else -sum(final[1]))
+    winner = finals[0][0]
     recipe.write(cfg.output_dir / "winner.yaml", winner)
-    print(f"winner: {winner}")
-    for point, values in others:
-        print(fresh_seeds.verdict("winner on data.eval", str(point), fresh_seeds.gap(own, values)))
+    print(f"mean {recipe.measure} on data.eval with {cfg.seeds} fresh seeds, which chose the winner:")
+    for point, values in finals:
+        print(f"  {statistics.mean(values):.4f}  {point}{'  winner' if point is winner else ''}")
 
     # what it is worth: on data by which nothing was chosen, with seeds that chose nothing, beside the settings as given
     seeds = range(first + cfg.seeds, first + 2 * cfg.seeds)
-    test = {name: again(point, seeds, cfg.test) for name, point in (("winner", winner), ("given", {}))}
+    test = {name: again(cfg, recipe, point, seeds, cfg.test) for name, point in (("winner", winner), ("given", {}))}
     gap = fresh_seeds.gap(test["winner"], test["given"])
-    print(fresh_seeds.verdict(f"winner on {cfg.test}", "the settings as given", gap))
+    name = f"winner, {recipe.measure} on {cfg.test}"
+    print(fresh_seeds.verdict(name, "the settings as given", gap, recipe.measure in LOWER))
+    candidates = study.results(searched)
     result = {
+        "measure": recipe.measure,
         "winner": winner,
         "scored": found.scored,
-        "finalists": [{"eval": fresh_seeds.summary(values), **point} for point, values in [(winner, own), *others]],
+        "finalists": [{"eval": fresh_seeds.summary(values), **point} for point, values in finals],
         "test": {name: fresh_seeds.summary(values) for name, values in test.items()} | {"gap": gap},
-        "candidates": [{"score": one.value, **one.params} for one in study.results(searched)],
+        "candidates": [{"score": shown(recipe.measure, one.value or 0.0), **one.params} for one in candidates],
     }
     write_text(cfg.output_dir / "result.json", json.dumps(result, indent=2) + "\n")
     return result
+
+
+def again(cfg: Config, recipe: Recipe, point: Point, seeds: Iterable[int], test: Path | None = None) -> list[float]:
+    """The measure of `point` with each of `seeds`, on data.eval or on `test`; what is kept of it is not run again."""
+    about = {"point": point, "test": test, "contents of test": test and contents(test), "base": recipe.facts()}
+    return [
+        shown(
+            recipe.measure,
+            fresh_seeds.once(
+                cfg.output_dir / "runs/final",
+                {"seed": seed, **about},
+                partial(trained, recipe, point=point, seed=seed, cost=fresh_seeds.cost, test=test),
+            ),
+        )
+        for seed in seeds
+    ]
 
 
 def check(cfg: Config, recipe: Recipe) -> None:
@@ -105,20 +129,36 @@ def check(cfg: Config, recipe: Recipe) -> None:
         raise ConfigError(f"{cfg.settings}: set data.eval, by which the search is led")
     if cfg.test.resolve() in {Path().resolve(), data.train.resolve(), data.eval.resolve()}:
         raise ConfigError(f"test {cfg.test}: set it to data that the search does not see as data.train or data.eval")
+    if recipe.flat.get("text.files"):
+        raise ConfigError(
+            f"{cfg.settings}: text.files: each run would convert them anew; nlpft convert, and set data.train"
+        )
     if cfg.prune and not recipe.base.eval_every:
         raise ConfigError(f"{cfg.settings}: set eval_every, or take --no_prune: a run is not known before its end")
-    recipe.check(ranges.ends(ranges.space_of(cfg.space, recipe.flat)))
+    space = ranges.space_of(cfg.space, recipe.flat)
+    if "best" in space:
+        raise ConfigError("space best: candidates of several measures cannot be compared; set one in the settings")
     if cfg.finalists < 1 or cfg.seeds < 2:
         raise ConfigError("finalists: at least 1; seeds: at least 2, or there is no interval")
+    if cfg.budget < 1 or cfg.seed < 0:
+        raise ConfigError(f"budget {cfg.budget}: at least 1; seed {cfg.seed}: 0 or more")
+    recipe.check(ranges.ends(space))
+    recipe.preflight(cfg.test)
+    if isinstance(data, ExamplesConfig):
+        head_scores.check(recipe.measure, examples.task(data.train))
 
 
 def opened(cfg: Config, recipe: Recipe) -> tuple[optuna.Study, Any]:
     """The study, and its space. Raises ConfigError for what could not search."""
     module, space = module_of(cfg.search), ranges.space_of(cfg.space, recipe.flat)
     study.check(space, cfg.budget, module.least(cfg.search))
+    kept, database = cfg.output_dir / "base.json", cfg.output_dir / "search.db"
+    if database.exists() and not kept.exists():
+        raise ConfigError(f"{database}: does not say by which settings its scores came; choose another --output_dir")
+    recipe.keep(kept)
     sampler = module.build(cfg.search, cfg.seed, cfg.budget, space)
     pruner = rungs.pruner(rungs.rungs(PARTS, 1)) if cfg.prune else None
-    return study.open_study(cfg.output_dir / "search.db", space, sampler, pruner), space
+    return study.open_study(database, space, sampler, pruner), space
 
 
 def work(cfg: Config) -> None:
@@ -131,16 +171,31 @@ def search(cfg: Config, recipe: Recipe, searched: optuna.Study, space: Any) -> s
     """Score candidates until the budget is spent."""
 
     def score(trial: optuna.Trial, point: Point) -> float:
+        told: list[tuple[int, int, float]] = []
+
         def watch(step: int, whole: int, low: float) -> None:
+            told.append((step, whole, low))
             trial.report(low, PARTS * step // whole)
             if step < whole and trial.should_prune():
-                print(f"{trial.number:4}  {low:.4f}  {point}  pruned at step {step} of {whole}", flush=True)
                 raise optuna.TrialPruned
 
         folder = cfg.output_dir / f"runs/{trial.number:04}"
-        value = trained(recipe, folder, point, recipe.base.seed, fresh_seeds.cost, watch=watch)
-        print(f"{trial.number:4}  {value:.4f}  {point}", flush=True)
+        try:
+            value = trained(recipe, folder, point, recipe.base.seed, fresh_seeds.cost, watch=watch)
+        except optuna.TrialPruned:
+            step, whole, low = told[-1]
+            line(trial, low, f"{point}  pruned at step {step} of {whole}")
+            raise
+        except Exception as error:
+            print(f"{trial.number:4}  failed  {point}  {type(error).__name__}: {error}", flush=True)
+            raise
+        line(trial, value, str(point))
         return value
+
+    def line(trial: optuna.Trial, cost: float, more: str) -> None:
+        value = shown(recipe.measure, cost)
+        trial.set_user_attr(recipe.measure, value)
+        print(f"{trial.number:4}  {recipe.measure} {value:.4f}  {more}", flush=True)
 
     return study.run(searched, space, score, cfg.budget)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from nlpft.config import plugin
+from nlpft.errors import ConfigError
+from nlpft.rundir import RunDir
 from nlpft.training.settings import RunConfig
 from nlpft.training.stopping import Best
 from nlpft.training.watching import tell
@@ -22,12 +24,23 @@ class Data:
     rows_per_step: int = 16
     slow: float = 0.0  # seconds of a run
     together: int = 0  # runs that must have begun before any of them goes on
+    writes: bool = False  # whether it refuses a folder that holds a run, and makes one
+    turns_at: int = 0  # step behind which the loss rises on data that are called eval
 
 
 @dataclass(frozen=True)
 class Config(RunConfig):
     data: Data = Data()
     tuning: Any = plugin("tuning", "lora")
+
+
+def check(cfg: Config) -> None:
+    """Raise ConfigError for a dataset that is not there, and for settings that could not run."""
+    if cfg.max_steps is not None and cfg.max_steps < 1:
+        raise ConfigError(f"max_steps {cfg.max_steps}: a run has at least one step")
+    for folder in (cfg.data.train, cfg.data.eval):
+        if folder is None or not folder.is_dir():
+            raise ConfigError(f"{folder}: no dataset")
 
 
 def loss_of(cfg: Config) -> float:
@@ -54,9 +67,16 @@ def main(cfg: Config) -> Best:
     while len((cfg.data.train.parent / "runs.jsonl").read_text().splitlines()) < cfg.data.together:
         time.sleep(0.05)
         assert time.monotonic() < begun + 120, "alone"
+    if cfg.data.writes:
+        RunDir(cfg.output_dir).check_free()
+        cfg.output_dir.mkdir(parents=True)
+        RunDir(cfg.output_dir).config.write_text("")
+        time.sleep(0.3)
     best = Best()
     for step in range(1, STEPS + 1):
         loss = loss_of(cfg) + (STEPS - step) / STEPS
+        if cfg.data.turns_at and cfg.data.eval and cfg.data.eval.name == "eval":
+            loss += 9 * max(0, step - cfg.data.turns_at)
         best.update(step, loss)
         tell(step, STEPS, loss)
     return best
