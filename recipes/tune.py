@@ -1,8 +1,7 @@
 """A recipe's settings searched: learning rate, batch, schedule, rank and targets of LoRA, dropout, or any others, by whole runs.
 
 nlpft train tune --settings classify.yaml --test data/mine/test --space "optim.lr=1e-5..1e-3:log" "tuning.rank=4|16|64"
-nlpft train --num_processes 1 tune --workers 4 ...       four GPUs, one run on each
-The same call again goes on after a kill.
+nlpft train --num_processes 1 tune --workers 4 ...       four GPUs, one run on each; the same call again goes on after a kill
 """
 
 import json
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from accelerate import PartialState
 
 from nlpft import cli, config
 from nlpft.config import module_of, plugin
@@ -28,9 +26,8 @@ from nlpft.evaluation.head_scores import LOWER
 from nlpft.files import write_text
 from nlpft.samplers._dimensions import Point
 from nlpft.search import ranges, rungs, study, workers
+from nlpft.training import run_trials
 from nlpft.training.runs import Recipe, contents, trained
-
-PARTS = 90  # of a run, in which its evaluations are counted: runs of other batch sizes have other numbers of steps
 
 
 @dataclass(frozen=True)
@@ -75,9 +72,10 @@ def main(cfg: Config) -> dict[str, Any]:
 
     # the winner: the best by its mean over fresh seeds on data.eval, for one seed alone may have been lucky
     first = recipe.base.seed + 1
-    points = [trial.params for trial in study.results(searched)[: cfg.finalists]]
+    candidates = study.results(searched)
+    points = [trial.params for trial in candidates[: cfg.finalists]]
     finals = [(point, again(cfg, recipe, point, range(first, first + cfg.seeds))) for point in points]
-    finals.sort(key=lambda final: sum(final[1]) if recipe.measure in LOWER else -sum(final[1]))
+    finals.sort(key=lambda final: shown(recipe.measure, sum(final[1])))
     winner = finals[0][0]
     recipe.write(cfg.output_dir / "winner.yaml", winner)
     print(f"mean {recipe.measure} on data.eval with {cfg.seeds} fresh seeds, which chose the winner:")
@@ -90,11 +88,8 @@ def main(cfg: Config) -> dict[str, Any]:
     gap = fresh_seeds.gap(test["winner"], test["given"])
     name = f"winner, {recipe.measure} on {cfg.test}"
     print(fresh_seeds.verdict(name, "the settings as given", gap, recipe.measure in LOWER))
-    candidates = study.results(searched)
-    result = {
-        "measure": recipe.measure,
-        "winner": winner,
-        "scored": found.scored,
+    result: dict[str, Any] = {"measure": recipe.measure, "winner": winner, "scored": found.scored}
+    result |= {
         "finalists": [{"eval": fresh_seeds.summary(values), **point} for point, values in finals],
         "test": {name: fresh_seeds.summary(values) for name, values in test.items()} | {"gap": gap},
         "candidates": [{"score": shown(recipe.measure, one.value or 0.0), **one.params} for one in candidates],
@@ -106,58 +101,36 @@ def main(cfg: Config) -> dict[str, Any]:
 def again(cfg: Config, recipe: Recipe, point: Point, seeds: Iterable[int], test: Path | None = None) -> list[float]:
     """The measure of `point` with each of `seeds`, on data.eval or on `test`; what is kept of it is not run again."""
     about = {"point": point, "test": test, "contents of test": test and contents(test), "base": recipe.facts()}
-    return [
-        shown(
-            recipe.measure,
-            fresh_seeds.once(
-                cfg.output_dir / "runs/final",
-                {"seed": seed, **about},
-                partial(trained, recipe, point=point, seed=seed, cost=fresh_seeds.cost, test=test),
-            ),
-        )
-        for seed in seeds
-    ]
+    run = partial(trained, recipe, point=point, cost=fresh_seeds.cost, test=test)
+    final = partial(fresh_seeds.once, cfg.output_dir / "runs/final")
+    return [shown(recipe.measure, final({"seed": seed, **about}, partial(run, seed=seed))) for seed in seeds]
 
 
 def check(cfg: Config, recipe: Recipe) -> None:
     """Raise UserError for what would come to light behind a run only."""
-    data = recipe.base.data
-    if PartialState().num_processes > 1:
-        raise ConfigError("a run takes one process: nlpft train --num_processes 1 tune --workers N, to use several")
     workers.check(cfg.workers)
-    if data.eval is None:
-        raise ConfigError(f"{cfg.settings}: set data.eval, by which the search is led")
-    if cfg.test.resolve() in {Path().resolve(), data.train.resolve(), data.eval.resolve()}:
-        raise ConfigError(f"test {cfg.test}: set it to data that the search does not see as data.train or data.eval")
-    if recipe.flat.get("text.files"):
-        raise ConfigError(
-            f"{cfg.settings}: text.files: each run would convert them anew; nlpft convert, and set data.train"
-        )
     if cfg.prune and not recipe.base.eval_every:
         raise ConfigError(f"{cfg.settings}: set eval_every, or take --no_prune: a run is not known before its end")
     space = ranges.space_of(cfg.space, recipe.flat)
     if "best" in space:
         raise ConfigError("space best: candidates of several measures cannot be compared; set one in the settings")
-    if cfg.finalists < 1 or cfg.seeds < 2:
-        raise ConfigError("finalists: at least 1; seeds: at least 2, or there is no interval")
-    if cfg.budget < 1 or cfg.seed < 0:
-        raise ConfigError(f"budget {cfg.budget}: at least 1; seed {cfg.seed}: 0 or more")
+    if cfg.finalists < 1 or cfg.seeds < 2 or cfg.budget < 1 or cfg.seed < 0:
+        raise ConfigError(
+            "finalists and budget: at least 1; seeds: at least 2, or there is no interval; seed: 0 or more"
+        )
     recipe.check(ranges.ends(space))
     recipe.preflight(cfg.test)
-    if isinstance(data, ExamplesConfig):
-        head_scores.check(recipe.measure, examples.task(data.train))
+    if isinstance(recipe.base.data, ExamplesConfig):
+        head_scores.check(recipe.measure, examples.task(recipe.base.data.train))
 
 
 def opened(cfg: Config, recipe: Recipe) -> tuple[optuna.Study, Any]:
     """The study, and its space. Raises ConfigError for what could not search."""
     module, space = module_of(cfg.search), ranges.space_of(cfg.space, recipe.flat)
     study.check(space, cfg.budget, module.least(cfg.search))
-    kept, database = cfg.output_dir / "base.json", cfg.output_dir / "search.db"
-    if database.exists() and not kept.exists():
-        raise ConfigError(f"{database}: does not say by which settings its scores came; choose another --output_dir")
-    recipe.keep(kept)
+    recipe.keep(cfg.output_dir / "base.json", database := cfg.output_dir / "search.db")
     sampler = module.build(cfg.search, cfg.seed, cfg.budget, space)
-    pruner = rungs.pruner(rungs.rungs(PARTS, 1)) if cfg.prune else None
+    pruner = rungs.pruner(rungs.rungs(run_trials.PARTS, 1)) if cfg.prune else None
     return study.open_study(database, space, sampler, pruner), space
 
 
@@ -169,34 +142,7 @@ def work(cfg: Config) -> None:
 
 def search(cfg: Config, recipe: Recipe, searched: optuna.Study, space: Any) -> study.Found:
     """Score candidates until the budget is spent."""
-
-    def score(trial: optuna.Trial, point: Point) -> float:
-        told: list[tuple[int, int, float]] = []
-
-        def watch(step: int, whole: int, low: float) -> None:
-            told.append((step, whole, low))
-            trial.report(low, PARTS * step // whole)
-            if step < whole and trial.should_prune():
-                raise optuna.TrialPruned
-
-        folder = cfg.output_dir / f"runs/{trial.number:04}"
-        try:
-            value = trained(recipe, folder, point, recipe.base.seed, fresh_seeds.cost, watch=watch)
-        except optuna.TrialPruned:
-            step, whole, low = told[-1]
-            line(trial, low, f"{point}  pruned at step {step} of {whole}")
-            raise
-        except Exception as error:
-            print(f"{trial.number:4}  failed  {point}  {type(error).__name__}: {error}", flush=True)
-            raise
-        line(trial, value, str(point))
-        return value
-
-    def line(trial: optuna.Trial, cost: float, more: str) -> None:
-        value = shown(recipe.measure, cost)
-        trial.set_user_attr(recipe.measure, value)
-        print(f"{trial.number:4}  {recipe.measure} {value:.4f}  {more}", flush=True)
-
+    score = run_trials.scorer(recipe, cfg.output_dir / "runs", fresh_seeds.cost, partial(shown, recipe.measure))
     return study.run(searched, space, score, cfg.budget)
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
 from nlpft.evaluation import sweep
 from nlpft.evaluation.cross_validation import spread
 from nlpft.evaluation.head_scores import LOWER
-from nlpft.files import write_text
+from nlpft.files import locked, write_text
 from nlpft.rundir import RunDir
 
 
@@ -63,7 +62,7 @@ def once(folder: Path, about: dict[str, Any], run: Callable[[Path], float]) -> f
     place = folder / hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
     file = place.with_suffix(".json")
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(place.with_suffix(".lock")):  # a killed process holds it no more
+    with locked(place):  # a killed process holds it no more
         if not file.is_file():
             write_text(file, json.dumps({"value": run(place), **told}, indent=2) + "\n")
         return float(json.loads(file.read_text(encoding="utf-8"))["value"])

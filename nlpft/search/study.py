@@ -4,6 +4,7 @@ study = open_study(path, space, sampler)
 run(study, space, score, budget)       # score(trial, point) -> the value; smaller is better
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
@@ -25,7 +26,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from nlpft import config
 from nlpft.data import store
 from nlpft.errors import ConfigError, Interrupted, TrainingError
-from nlpft.files import write_text
+from nlpft.files import locked, write_text
 from nlpft.samplers._dimensions import COPY, Point, Space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # what a search says is up to who runs it
@@ -81,14 +82,15 @@ def open_study(
     Raises ConfigError where the file holds a search of another space or direction, or no study.
     """
     try:
-        study = optuna.create_study(
-            storage=_storage(path) if path else None,
-            sampler=sampler,
-            pruner=pruner or NopPruner(),
-            study_name=NAME,
-            direction=direction,
-            load_if_exists=True,
-        )
+        with locked(path) if path else contextlib.nullcontext():  # two that make the tables at once fail
+            study = optuna.create_study(
+                storage=_storage(path) if path else None,
+                sampler=sampler,
+                pruner=pruner or NopPruner(),
+                study_name=NAME,
+                direction=direction,
+                load_if_exists=True,
+            )
     except Exception as error:  # each storage has its own kinds
         raise ConfigError(f"{path}: cannot be opened as a study ({error}); name another file") from error
     _claim(study, space, path, direction)

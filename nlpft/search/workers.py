@@ -23,7 +23,14 @@ def devices() -> list[str]:
 
 
 def check(count: int) -> None:
-    """Raise ConfigError for a number of workers that there are no devices for."""
+    """Raise ConfigError for a number of workers that there are no devices for, or where a launcher has started several processes.
+
+    A run of a search takes one process.
+    """
+    from accelerate import PartialState  # 3 s, as above
+
+    if PartialState().num_processes > 1:
+        raise ConfigError("a run takes one process: nlpft train --num_processes 1 RECIPE --workers N, to use several")
     there = devices()
     if count < 1 or (there and count > len(there)):
         most = f", of which there are {len(there)}" if there else ""

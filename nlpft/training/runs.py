@@ -44,6 +44,7 @@ class Recipe:
         self.cls: type = getattr(self.module, "Config", object)
         if not issubclass(self.cls, RunConfig):
             raise ConfigError(f"recipe {name}: no recipe of one training; take classify, tag, sft or pretrain")
+        self.file = settings
         self.base: Any = config.parse(self.cls, ["--config", str(settings)])
         self.flat = config.flat(self.base)
         self.plug_ins = [field.name for field in dataclasses.fields(self.cls) if "kind" in field.metadata]
@@ -69,8 +70,13 @@ class Recipe:
         data = {f"contents of data.{name}": contents(getattr(self.base.data, name)) for name in ("train", "eval")}
         return {name: value for name, value in self.flat.items() if name not in FREE} | data
 
-    def keep(self, file: Path) -> None:
-        """Write `facts` into `file`. Raises ConfigError, naming what differs, where others are there already."""
+    def keep(self, file: Path, scores: Path) -> None:
+        """Write `facts` into `file`. Raises ConfigError, naming what differs, where others are there already.
+
+        scores: a file that is not to be there without `file`, for nobody would know by which settings they came.
+        """
+        if scores.exists() and not file.exists():
+            raise ConfigError(f"{scores}: does not say by which settings its scores came; choose another --output_dir")
         now = json.loads(json.dumps(self.facts(), default=str))
         before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else now
         changed = [
@@ -101,6 +107,15 @@ class Recipe:
 
         What is asked is the recipe's own `check` of its settings, where it has one, else training/preflight.py.
         """
+        data = self.base.data
+        if data.eval is None:
+            raise ConfigError(f"{self.file}: set data.eval, by which the search is led")
+        if test.resolve() in {Path().resolve(), data.train.resolve(), data.eval.resolve()}:
+            raise ConfigError(f"test {test}: set it to data that the search does not see as data.train or data.eval")
+        if self.flat.get("text.files"):
+            raise ConfigError(
+                f"{self.file}: text.files: each run would convert them anew; nlpft convert, and set data.train"
+            )
         check = getattr(self.module, "check", preflight.check)
         with tempfile.TemporaryDirectory() as folder:
             for own in ({}, self.placed(test)):

@@ -23,6 +23,7 @@ from nlpft.data.convert import Options, convert
 from nlpft.data.tokenizer import TextTokenizer
 from nlpft.errors import ConfigError, DataError, TrainingError
 from nlpft.search.study import CAUSE
+from nlpft.training import run_trials
 from nlpft.training.runs import Recipe
 
 SPACE = ("optim.lr=1e-5..1e-1:log", "data.rows_per_step=4|8|16", "tuning.rank=4..64")
@@ -119,8 +120,8 @@ def test_hopeless_runs_end_early_and_the_best_do_not(place):
     whole = [trial for trial in trials(place) if trial.state.name == "COMPLETE"]
     assert found["scored"] == 18
     assert len(cut) > 9
-    assert all(max(trial.intermediate_values) < tune.PARTS for trial in cut)
-    assert all(max(trial.intermediate_values) == tune.PARTS for trial in whole)
+    assert all(max(trial.intermediate_values) < run_trials.PARTS for trial in cut)
+    assert all(max(trial.intermediate_values) == run_trials.PARTS for trial in whole)
     best = min(trials(place), key=lambda trial: min(trial.intermediate_values.values()))
     assert best in whole
 
@@ -397,9 +398,11 @@ def test_pretraining_from_random_weights_is_checked_by_the_tokenizer_it_will_hav
     shutil.rmtree(place / "train")
     convert([text], place / "train", TextTokenizer(tiny_folder), Options(format="text", max_length=64))
     model = corpora.write_config(place, "decoder")
-    data = {"train": str(place / "train"), "eval": str(place / "train")}
+    for name in ("eval", "test"):
+        shutil.copytree(place / "train", place / f"own_{name}")
+    data = {"train": str(place / "train"), "eval": str(place / "own_eval")}
     settings = {"from_config": str(model), "tokenizer": str(tiny_folder), "model": "nowhere", "data": data}
     (place / "settings.yaml").write_text(yaml.safe_dump(settings))
-    Recipe("pretrain", place / "settings.yaml").preflight(place / "train")
-    with pytest.raises(DataError, match="test"):
-        Recipe("pretrain", place / "settings.yaml").preflight(place / "test")
+    Recipe("pretrain", place / "settings.yaml").preflight(place / "own_test")
+    with pytest.raises(DataError, match="nowhere"):
+        Recipe("pretrain", place / "settings.yaml").preflight(place / "nowhere")
