@@ -11,7 +11,7 @@ import itertools
 import re
 import sys
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -90,14 +90,18 @@ def flat_text(settings: Any) -> dict[str, str]:
 
 def check_same(old: T, new: T, free: Sequence[str]) -> None:
     """Raise ConfigError, with both values, where a setting differs whose key does not begin with one of `free`."""
-    before, after = flat(old), flat(new)
-    changed = [
+    changed = differences(flat(old), flat(new), free)
+    if changed:
+        raise ConfigError("a resumed run keeps its settings; these differ:\n" + "\n".join(changed))
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any], free: Sequence[str] = ()) -> list[str]:
+    """A line with both values for each key that differs and does not begin with one of `free`."""
+    return [
         f"  {key}: {before.get(key)!r} then, {after.get(key)!r} now"
         for key in sorted(before.keys() | after.keys())
         if before.get(key) != after.get(key) and not key.startswith(tuple(free))
     ]
-    if changed:
-        raise ConfigError("a resumed run keeps its settings; these differ:\n" + "\n".join(changed))
 
 
 def _tyro(cls: type[T], words: list[str], default: T | None, prog: str | None) -> T:

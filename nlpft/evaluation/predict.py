@@ -9,6 +9,7 @@ import pyarrow as pa
 from scipy.special import expit
 
 from nlpft.data import sources
+from nlpft.data.columns import lists
 from nlpft.data.example_batch import batch_of
 from nlpft.data.examples import Examples, ExamplesConfig
 from nlpft.data.labelled import align, columns, conll, encode, inputs, lines, sniff
@@ -165,7 +166,7 @@ def _tags(
     while left:
         made = align.aligned(align.encode_words(list(left.values()), tokenizer), around, longest)
         labels = np.where(made.first, 0, IGNORE).astype(np.int32)
-        found = _scored(reader, made.ids, made.offsets, labels=_lists(labels, made.offsets))
+        found = _scored(reader, made.ids, made.offsets, labels=lists(labels, made.offsets))
         p = probabilities(found.logits.astype(np.float64), temperature)
         for number, i in enumerate(left):
             own = p[found.rows == number]
@@ -176,12 +177,8 @@ def _tags(
 
 
 def _scored(reader: Reader, ids: np.ndarray, offsets: np.ndarray, **more: pa.Array) -> Scored:
-    table = pa.table({"input_ids": _lists(ids, offsets), **more})
+    table = pa.table({"input_ids": lists(ids, offsets), **more})
     return outputs(process(), reader.model, Examples(Path(), reader.layout, table=table), ROWS)
-
-
-def _lists(values: np.ndarray, offsets: np.ndarray) -> pa.Array:
-    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(values))
 
 
 def _one(task: Task, logits: np.ndarray, temperature: float) -> Answer:

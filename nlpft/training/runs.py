@@ -79,11 +79,7 @@ class Recipe:
             raise ConfigError(f"{scores}: does not say by which settings its scores came; choose another --output_dir")
         now = json.loads(json.dumps(self.facts(), default=str))
         before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else now
-        changed = [
-            f"  {name}: {before.get(name)!r} then, {now.get(name)!r} now"
-            for name in sorted(before.keys() | now.keys())
-            if before.get(name) != now.get(name)
-        ]
+        changed = config.differences(before, now)
         if changed:
             raise ConfigError(
                 f"{file.parent}: was begun with other settings or data, and its scores hold for those; choose another "

@@ -121,11 +121,7 @@ def _data(cfg: Any) -> dict[str, str]:
 def _check(stage: Stage, known: dict[str, Any], now: dict[str, Any], folder: Path) -> None:
     """Raise ConfigError, with both values, for what differs from when the stage was begun."""
     before, after = (config.flatten({k: d[k] for k in ("recipe", "settings", "data", "in")}, " ") for d in (known, now))
-    changed = [
-        f"  {key}: {before.get(key)!r} then, {after.get(key)!r} now"
-        for key in sorted(before.keys() | after.keys())
-        if before.get(key) != after.get(key)
-    ]
+    changed = config.differences(before, after)
     if changed:
         raise ConfigError(
             f"stage {stage.name} was run otherwise; what it made is not used for this:\n"
